@@ -1,0 +1,77 @@
+"""What the engine is asked and what it answers. Pure data: no tensors, no threads."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import attrs
+
+
+class Stop(Enum):
+    """Where a completion ends, besides its end token and its token limit."""
+
+    LINE = "line"  # before the first newline that follows something visible
+    BLOCK = "block"  # where the code leaves the block that the cursor stands in
+    NONE = "none"
+
+
+class Finish(Enum):
+    """Why a generation ended."""
+
+    END = "end"  # the model produced an end token
+    LINE = "line"
+    BLOCK = "block"
+    LENGTH = "length"  # max_new_tokens, or the slot's capacity
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"  # the deadline passed
+    FAILED = "failed"  # the runner raised; `Generation.error` says what
+
+
+@attrs.frozen(kw_only=True)
+class Sampling:
+    """temperature 0 is greedy; top_k None keeps every token; seed None draws one."""
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    seed: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class GenerationRequest:
+    """One sequence to continue.
+
+    prompt: token ids, at least one. session: requests of one session prefer the slot
+    that holds their common prefix, None for none. deadline: engine clock seconds
+    (time.monotonic) after which work is dropped, None for no deadline.
+    block_indent: columns of indentation of the cursor's line, for Stop.BLOCK.
+    """
+
+    id: str
+    prompt: tuple[int, ...]
+    max_new_tokens: int = 50
+    sampling: Sampling = Sampling()
+    stop: Stop = Stop.NONE
+    block_indent: int = 0
+    session: str | None = None
+    deadline: float | None = None
+
+
+@attrs.define(kw_only=True)
+class Generation:
+    """What became of one request; filled in by the engine.
+
+    text: bytes of the completion, cut at its stop (may end inside a UTF-8 character).
+    logprobs: one natural-log probability per kept token. Times are seconds.
+    """
+
+    id: str
+    finish: Finish
+    tokens: list[int] = attrs.Factory(list)
+    logprobs: list[float] = attrs.Factory(list)
+    text: bytes = b""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt, found in the slot's KV
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    error: str | None = None

@@ -1,0 +1,115 @@
+"""Our byte-level BPE, kept in tiktoken's format, and its six sentinels.
+
+A tokenizer file is lines of `base64(bytes) rank`; its sentinels take the ids after the
+last rank. Text never encodes to a sentinel.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tiktoken
+
+# Qwen2's pattern: llama.cpp knows it as "qwen2", and a digit is always its own piece.
+SPLIT_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+END = "<|endoftext|>"
+FIM_PREFIX = "<|fim_prefix|>"
+FIM_SUFFIX = "<|fim_suffix|>"
+FIM_MIDDLE = "<|fim_middle|>"
+FILE_SEP = "<|file_sep|>"
+REPO_NAME = "<|repo_name|>"
+SENTINELS = (END, FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE, FILE_SEP, REPO_NAME)
+
+
+class TokenizerError(ValueError):
+    """A tokenizer file that cannot be read; the message names line and remedy."""
+
+
+class Tokenizer:
+    """Encode text to ids and back, exactly, for any bytes."""
+
+    def __init__(self, ranks: dict[bytes, int], pattern: str = SPLIT_PATTERN) -> None:
+        """ranks: token bytes -> id, 0..len-1, every single byte among them."""
+        if sorted(ranks.values()) != list(range(len(ranks))):
+            raise TokenizerError("ranks must be 0..N-1, each once")
+        missing = [b for b in range(256) if bytes([b]) not in ranks]
+        if missing:
+            raise TokenizerError(f"no token for byte {missing[0]:#04x}")
+        self._ranks = ranks
+        self._pattern = pattern
+        specials = {name: len(ranks) + i for i, name in enumerate(SENTINELS)}
+        self._encoding = tiktoken.Encoding(
+            "tabwise", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials
+        )
+        self.vocab_size = len(ranks) + len(SENTINELS)
+        self.end = specials[END]
+        self.fim_prefix = specials[FIM_PREFIX]
+        self.fim_suffix = specials[FIM_SUFFIX]
+        self.fim_middle = specials[FIM_MIDDLE]
+        self.file_sep = specials[FILE_SEP]
+        self.repo_name = specials[REPO_NAME]
+        self.sentinels = frozenset(specials.values())
+        table = {rank: piece for piece, rank in ranks.items()}
+        # A sentinel shows as nothing: it can never leak into a suggestion.
+        self._bytes = [table.get(i, b"") for i in range(self.vocab_size)]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`; a lone surrogate becomes U+FFFD. Sentinel names are text."""
+        return self._encoding.encode_ordinary(text)
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Ids of any bytes; where they are not UTF-8, one id a byte."""
+        ids: list[int] = []
+        while data:
+            try:
+                return ids + self.encode(data.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                ids += self.encode(data[: error.start].decode("utf-8"))
+                ids += [self._ranks[bytes([b])] for b in data[error.start : error.end]]
+                data = data[error.end :]
+        return ids
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of `ids`; sentinels have none."""
+        table = self._bytes
+        return b"".join([table[i] for i in ids])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def token_bytes(self) -> Sequence[bytes]:
+        """Bytes by id, b"" for sentinels; do not modify."""
+        return self._bytes
+
+    def dumps(self) -> str:
+        """The tokenizer in tiktoken's file format."""
+        lines = (
+            f"{base64.b64encode(piece).decode()} {rank}"
+            for piece, rank in sorted(self._ranks.items(), key=lambda item: item[1])
+        )
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def loads(cls, text: str, pattern: str = SPLIT_PATTERN) -> Tokenizer:
+        """Read `dumps`'s form. Raises TokenizerError naming the line."""
+        ranks: dict[bytes, int] = {}
+        for number, line in enumerate(text.splitlines(), start=1):
+            try:
+                piece, rank = line.split()
+                ranks[base64.b64decode(piece, validate=True)] = int(rank)
+            except (ValueError, binascii.Error) as error:
+                raise TokenizerError(
+                    f"line {number} is not `base64 rank`: {line[:40]!r}"
+                ) from error
+        return cls(ranks, pattern)
+
+    @classmethod
+    def load(cls, file: Path, pattern: str = SPLIT_PATTERN) -> Tokenizer:
+        return cls.loads(file.read_text(encoding="ascii"), pattern)

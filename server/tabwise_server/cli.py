@@ -1,0 +1,71 @@
+"""The `tabwise` command: finds the subcommand's module and runs it.
+
+A subcommand's module has `configure(parser)` and `run(arguments) -> exit status`, and is
+imported only when it is asked for, so that `tabwise lsp` never loads torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from tabwise_server import __version__
+from tabwise_server.errors import TabwiseError
+
+# name: (module, one line of help)
+SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "lsp": ("tabwise_server.commands.lsp", "run the language server"),
+        "serve": ("tabwise_server.commands.serve", "run the inference backend"),
+        "complete": ("tabwise_server.commands.complete", "complete at FILE:LINE:COLUMN"),
+        "status": ("tabwise_server.commands.status", "show the shared daemon"),
+        "stop": ("tabwise_server.commands.stop", "stop the shared daemon"),
+        "doctor": ("tabwise_server.commands.doctor", "check this installation"),
+        "bench": ("tabwise_server.commands.bench", "measure: keystrokes"),
+        "collect": ("tabwise_training.collect", "gather source code for training"),
+        "prepare": ("tabwise_training.prepare", "tokenise a collected corpus"),
+        "train": ("tabwise_training.train", "train a model"),
+        "quantize": ("tabwise_training.quantize", "turn a checkpoint into INT8"),
+        "evaluate": ("tabwise_training.evaluate", "measure a checkpoint on held-out code"),
+    }
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns its exit status. Expected errors print one line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = next((a for a in arguments if not a.startswith("-")), None)
+    parser = _build_parser(name)
+    parsed = parser.parse_args(arguments)
+    module = importlib.import_module(SUBCOMMANDS[parsed.subcommand][0])
+    try:
+        status: int = module.run(parsed)
+        return status
+    except TabwiseError as error:
+        print(f"tabwise {parsed.subcommand}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """All subcommands by name, but only the chosen one's module and options."""
+    parser = argparse.ArgumentParser(prog="tabwise", description="A code-completion daemon.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+    for name, (module, summary) in SUBCOMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            try:
+                importlib.import_module(module).configure(sub)
+            except ModuleNotFoundError as error:
+                sub.error(_missing(name, error))
+    return parser
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> str:
+    extra = "train" if "tabwise_training" in SUBCOMMANDS[command][0] else "torch"
+    return f"needs {error.name}; install it with: pip install 'tabwise[{extra}]'"

@@ -1,0 +1,178 @@
+"""Every option of the server side, its unit and its default.
+
+Resolved once, in a command's entry: default < tabwise.toml < environment < flag.
+Environment names are TABWISE_<SECTION>_<OPTION>, e.g. TABWISE_SERVE_PORT.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import attrs
+import platformdirs
+
+from tabwise_server.errors import SettingsError
+
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class ServeSettings:
+    """[serve]: the inference backend."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000  # 0 takes a free one
+    checkpoint: str = "default"  # a shipped name, or a folder
+    runner: str = "auto"  # auto, native, torch
+    device: str = "auto"  # auto, cpu, cuda; the torch runner's
+    threads: int | None = None  # None: what the runner finds best
+    slots: int = 16  # sequences with KV at once
+    max_queue: int = 128  # requests waiting or running before 503
+    max_body_bytes: int = 2_000_000
+    prefill_chunk: int = 128  # tokens between two looks at cancels and other requests
+    daemon: bool = False  # write the state file, exit when idle
+    idle_exit_s: float = 1_800.0  # daemon only; 0 for never
+    api_key: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class LspSettings:
+    """[lsp]: the language server."""
+
+    enabled: bool = True
+    deadline_ms: float = 2_000.0  # after it, an answer is no longer wanted
+    max_prefix_chars: int = 6_000
+    max_suffix_chars: int = 1_500
+    max_new_tokens: int = 48
+    min_confidence: float = 0.0  # exp(mean log-probability) below which nothing shows
+    log_file: str | None = None
+    log_level: str = "INFO"
+
+
+@attrs.frozen(kw_only=True)
+class BackendSettings:
+    """[backend]: where completions come from. url None: the local shared daemon."""
+
+    url: str | None = None
+    api_key: str | None = None
+    connect_timeout_ms: float = 1_000.0
+    start_timeout_s: float = 60.0
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    serve: ServeSettings = ServeSettings()
+    lsp: LspSettings = LspSettings()
+    backend: BackendSettings = BackendSettings()
+
+
+def load_settings(
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+) -> Settings:
+    """Resolve all settings. flags: {section: {option: value}}, None values ignored.
+
+    file: a tabwise.toml; by default $TABWISE_CONFIG, then the user's config folder.
+    Raises SettingsError naming the option, where it stands, and what it should be.
+    """
+    layers = [
+        (_read_file(file, environ), "file"),
+        (_read_environment(environ), "environment"),
+        (flags or {}, "flag"),
+    ]
+    sections: dict[str, dict[str, Any]] = {}
+    for layer, source in layers:
+        for section, options in layer.items():
+            if section not in _SECTIONS:
+                raise SettingsError(
+                    f"unknown section [{section}] ({source}); known: "
+                    + ", ".join(_SECTIONS)
+                )
+            for key, value in options.items():
+                if value is None:
+                    continue
+                value = _convert(section, key, value, source)
+                sections.setdefault(section, {})[key] = value
+    return Settings(**{name: _SECTIONS[name](**o) for name, o in sections.items()})
+
+
+_SECTIONS: Mapping[str, type] = types.MappingProxyType(
+    {"serve": ServeSettings, "lsp": LspSettings, "backend": BackendSettings}
+)
+
+
+def state_folder() -> Path:
+    """The user's folder for run-time state, made private (0700) on first use."""
+    override = os.environ.get("TABWISE_STATE_DIR")
+    folder = Path(override or platformdirs.user_state_dir("tabwise", appauthor=False))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _read_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    if file is None and environ.get("TABWISE_CONFIG"):
+        file = Path(environ["TABWISE_CONFIG"])
+    if file is None:
+        folder = platformdirs.user_config_dir("tabwise", appauthor=False)
+        file = Path(folder) / "tabwise.toml"
+        if not file.exists():
+            return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {file}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is not TOML: {error}") from error
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for section, cls in _SECTIONS.items():
+        for field in attrs.fields(cls):
+            name = f"TABWISE_{section}_{field.name}".upper()
+            if name in environ:
+                found.setdefault(section, {})[field.name] = environ[name]
+    return found
+
+
+def _convert(section: str, key: str, value: Any, source: str) -> Any:
+    hints = typing.get_type_hints(_SECTIONS[section])
+    where = f"({source}, [{section}])"
+    if key not in hints:
+        raise SettingsError(
+            f"unknown option {key!r} {where}; known: " + ", ".join(sorted(hints))
+        )
+    kind = hints[key]
+    if get_origin(kind) is types.UnionType:
+        kind = next(a for a in get_args(kind) if a is not type(None))
+    try:
+        return _as(kind, value)
+    except (TypeError, ValueError, KeyError) as error:
+        raise SettingsError(
+            f"{key} must be {_NAMES[kind]}, got {value!r} {where}"
+        ) from error
+
+
+_NAMES: Mapping[type, str] = types.MappingProxyType(
+    {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+)
+
+
+def _as(kind: type, value: Any) -> Any:
+    """`value` as `kind`: a string (environment) is parsed, anything else must fit."""
+    if kind is bool and isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+    if isinstance(value, str) and kind is not str:
+        return kind(value)
+    if isinstance(value, bool) is not (kind is bool):
+        raise TypeError
+    if not isinstance(value, (int, float) if kind is float else kind):
+        raise TypeError
+    return kind(value)

@@ -1,0 +1,186 @@
+"""The JSON that clients and the backend exchange, and its strict reading.
+
+Texts are Unicode code points; times are milliseconds. Wrong types, unknown keys and
+values out of range raise BadRequest naming the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import attrs
+import cattrs
+from cattrs.errors import (
+    BaseValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationNote,
+)
+
+from tabwise_server.errors import BadRequest
+
+StopKind = Literal["line", "block", "none"]
+FinishKind = Literal["end", "line", "block", "length"]
+
+MAX_NEW_TOKENS = 512
+MAX_TOP_K = 65_536
+
+T = TypeVar("T")
+Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def between(low: float, high: float) -> Validator:
+    """An attrs validator: None, or low <= value <= high. Raises BadRequest."""
+
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not low <= value <= high:
+            raise BadRequest(
+                f"{attribute.name} must be {low:g}..{high:g}, got {value!r}",
+                field=attribute.name,
+            )
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class ContextChunk:
+    """A piece of another file that may help: its path for the model, its text."""
+
+    path: str
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class CompletionRequest:
+    """POST /v1/tabwise/complete: complete between prefix and suffix.
+
+    session: names the stream of requests that share a prefix cache (one document).
+    deadline_ms: from receipt; after it the work is dropped and the answer is 504.
+    """
+
+    prefix: str
+    suffix: str = ""
+    path: str | None = None
+    language: str | None = None
+    context: list[ContextChunk] = attrs.Factory(list)
+    max_new_tokens: int = attrs.field(default=48, validator=between(1, MAX_NEW_TOKENS))
+    stop: StopKind = "line"
+    temperature: float = attrs.field(default=0.0, validator=between(0, 10))
+    top_k: int | None = attrs.field(default=None, validator=between(1, MAX_TOP_K))
+    seed: int | None = attrs.field(default=None, validator=between(0, 2**63 - 1))
+    session: str | None = None
+    deadline_ms: float | None = attrs.field(
+        default=None, validator=between(1, 3_600_000)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Timings:
+    """Where the time went; latency_ms is from receipt to answer."""
+
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+    latency_ms: float
+
+
+@attrs.frozen(kw_only=True)
+class CompletionResponse:
+    """One completion. mean_logprob, min_logprob: natural logs over its tokens; 0.0
+    when there are none. cached_tokens: how much of the prompt the prefix cache held."""
+
+    text: str
+    finish: FinishKind
+    tokens: int
+    mean_logprob: float
+    min_logprob: float
+    prompt_tokens: int
+    cached_tokens: int
+    model: str
+    timings: Timings
+
+
+@attrs.frozen(kw_only=True)
+class CodeRequest:
+    """POST /complete, the seed's request: continue `code`."""
+
+    code: str
+    max_tokens: int = attrs.field(default=50, validator=between(1, MAX_NEW_TOKENS))
+    temperature: float = attrs.field(default=0.8, validator=between(0, 10))
+    top_k: int | None = attrs.field(default=200, validator=between(1, MAX_TOP_K))
+
+
+@attrs.frozen(kw_only=True)
+class CodeResponse:
+    """The seed's answer: `tokens` generated, latency in milliseconds."""
+
+    completion: str
+    tokens: int
+    latency_ms: float
+
+
+def structure(cls: type[T], data: Any) -> T:
+    """Read `data` (parsed JSON) as `cls`. Raises BadRequest naming the field."""
+    if not isinstance(data, dict):
+        raise BadRequest(f"the body must be a JSON object, got {_json_name(data)}")
+    try:
+        return _converter.structure(data, cls)
+    except BaseValidationError as error:
+        raise _first_cause(error, "") from error
+
+
+def unstructure(value: Any) -> dict[str, Any]:
+    """The JSON form of a wire type."""
+    result: dict[str, Any] = _converter.unstructure(value)
+    return result
+
+
+def _first_cause(error: BaseException, path: str) -> BadRequest:
+    """The first leaf of cattrs' error tree as a BadRequest with its field's path."""
+    if isinstance(error, BaseValidationError):
+        first = error.exceptions[0]
+        for note in getattr(first, "__notes__", ()):
+            name = getattr(note, "name", None) or getattr(note, "index", None)
+            if name is not None:
+                step = f"[{name}]" if isinstance(note, IterableValidationNote) else name
+                path = f"{path}.{step}".strip(".").replace(".[", "[")
+        return _first_cause(first, path)
+    if isinstance(error, ForbiddenExtraKeysError):
+        key = sorted(error.extra_fields)[0]
+        field = f"{path}.{key}".strip(".")
+        known = sorted(a.name for a in attrs.fields(error.cl))
+        return BadRequest(f"unknown key {field!r}; known: {', '.join(known)}", field)
+    if isinstance(error, BadRequest):
+        return error
+    if isinstance(error, KeyError):
+        field = f"{path}.{error.args[0]}".strip(".") if not path else path
+        return BadRequest(f"{field} is required", field)
+    return BadRequest(f"{path}: {error}", path)
+
+
+def _json_name(value: Any) -> str:
+    names = {type(None): "null", bool: "a boolean", str: "a string", list: "an array"}
+    return names.get(type(value), "a number" if not isinstance(value, dict) else "{}")
+
+
+def _exactly(kind: type, name: str, *also: type) -> Callable[[Any, Any], Any]:
+    def read(value: Any, _: Any) -> Any:
+        if isinstance(value, bool) is not (kind is bool) or not isinstance(
+            value, (kind, *also)
+        ):
+            raise TypeError(f"must be {name}, got {_json_name(value)}")
+        return kind(value)
+
+    return read
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(str, _exactly(str, "a string"))
+    converter.register_structure_hook(int, _exactly(int, "an integer"))
+    converter.register_structure_hook(float, _exactly(float, "a number", int))
+    converter.register_structure_hook(bool, _exactly(bool, "a boolean"))
+    return converter
+
+
+_converter = _make_converter()
