@@ -42,7 +42,7 @@ class Tokenizer:
         if missing:
             raise TokenizerError(f"no token for byte {missing[0]:#04x}")
         self._ranks = ranks
-        self._pattern = pattern
+        self.pattern = pattern
         specials = {name: len(ranks) + i for i, name in enumerate(SENTINELS)}
         self._encoding = tiktoken.Encoding(
             "tabwise", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials

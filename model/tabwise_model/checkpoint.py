@@ -1,0 +1,247 @@
+"""A checkpoint on disk: safetensors, JSON beside it, a SHA-256 manifest. No torch.
+
+FOLDER/model.safetensors    tensors by name (below)
+FOLDER/config.json          model shape, quantisation, tokenizer pattern, provenance
+FOLDER/tokenizer.tiktoken   the vocabulary
+FOLDER/SHA256SUMS           digest of each of the above, `sha256sum -c` reads it
+
+Tensor names, family llama (all matrices (out, in), float32 or INT8):
+  embed.weight (V, C), tied to the output head
+  layers.N.attention_norm.weight (C)      layers.N.mlp_norm.weight (C)    norm.weight (C)
+  layers.N.attention.{q,k,v,out}.weight   layers.N.mlp.{gate,up,down}.weight
+Family gpt2 has positions.weight (T, C), mlp.{up,down} and a `.bias` beside each norm and
+matrix but embed. An INT8 matrix `X.weight` has `X.scale` (out,) float32 beside it.
+RoPE rotates halves (the Hugging Face convention), not interleaved pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from tabwise_model.config import ConfigError, ModelConfig
+from tabwise_model.tokenizer import Tokenizer, TokenizerError
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.tiktoken"
+SUMS = "SHA256SUMS"
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be loaded; the message names the file and remedy."""
+
+
+@attrs.frozen(kw_only=True)
+class Checkpoint:
+    """A loaded checkpoint. bits: 32 for float32 matrices, 8 for INT8.
+
+    digest: SHA-256 of the weights file, hex. provenance: how it was made (recipe,
+    data, steps, ...), free-form JSON.
+    """
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    tensors: Tensors
+    bits: int = 32
+    name: str = "unnamed"
+    digest: str = ""
+    provenance: Mapping[str, Any] = attrs.Factory(dict)
+
+
+def resolve_checkpoint(name: str) -> Path:
+    """The folder of a shipped checkpoint by name, or of a path. Raises
+    CheckpointError."""
+    shipped = Path(__file__).parent / "checkpoints" / name
+    for folder in (Path(name).expanduser(), shipped):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise CheckpointError(
+        f"no checkpoint {name!r}: neither a folder with {CONFIG} nor a shipped name"
+    )
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Replace `folder` with this checkpoint, atomically: a reader, or a crash, finds
+    the old one whole or the new one whole. `name` and `digest` follow from the files.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        fresh.chmod(0o755)
+        _write_files(fresh, checkpoint)
+        replace_folder(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def replace_folder(fresh: Path, folder: Path) -> None:
+    """Put `fresh` in `folder`'s place; both on one file system."""
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    folder.rename(old / "was")
+    fresh.rename(folder)
+    shutil.rmtree(old)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read and verify a checkpoint. Raises CheckpointError naming what is wrong."""
+    sums = _verify(folder)
+    try:
+        data = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = ModelConfig.from_json(data["model"])
+        bits, pattern = int(data["bits"]), str(data["tokenizer"]["pattern"])
+        tokenizer = Tokenizer.load(folder / TOKENIZER, pattern)
+        tensors = load_file(folder / WEIGHTS)
+    except (ConfigError, TokenizerError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error!r}") from error
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model only "
+            f"{config.vocab_size}; they belong to different checkpoints"
+        )
+    check_tensors(config, tensors, bits)
+    return Checkpoint(
+        config=config,
+        tokenizer=tokenizer,
+        tensors=tensors,
+        bits=bits,
+        name=folder.resolve().name,
+        digest=sums[WEIGHTS],
+        provenance=data.get("provenance", {}),
+    )
+
+
+def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every float tensor of this shape of model."""
+    c, hidden = config.n_embd, config.mlp_hidden
+    q, kv = c, config.n_kv_head * config.head_size
+    llama = config.family == "llama"
+    matrices = {
+        "attention.q": (q, c),
+        "attention.k": (kv, c),
+        "attention.v": (kv, c),
+        "attention.out": (c, q),
+        "mlp.up": (hidden, c),
+        "mlp.down": (c, hidden),
+    }
+    if llama:
+        matrices["mlp.gate"] = (hidden, c)
+    norms = ["attention_norm", "mlp_norm"]
+    shapes: dict[str, tuple[int, ...]] = {"embed.weight": (config.vocab_size, c)}
+    if not llama:
+        shapes["positions.weight"] = (config.block_size, c)
+    for i in range(config.n_layer):
+        for name, shape in matrices.items():
+            shapes[f"layers.{i}.{name}.weight"] = shape
+            if not llama:
+                shapes[f"layers.{i}.{name}.bias"] = shape[:1]
+        for name in norms:
+            shapes[f"layers.{i}.{name}.weight"] = (c,)
+            if not llama:
+                shapes[f"layers.{i}.{name}.bias"] = (c,)
+    shapes["norm.weight"] = (c,)
+    if not llama:
+        shapes["norm.bias"] = (c,)
+    return shapes
+
+
+def quantized_names(config: ModelConfig) -> list[str]:
+    """The matrices that INT8 covers, without `.weight`: all but learned positions."""
+    return [
+        name.removesuffix(".weight")
+        for name, shape in expected_shapes(config).items()
+        if len(shape) == 2 and name != "positions.weight"
+    ]
+
+
+def check_tensors(config: ModelConfig, tensors: Tensors, bits: int) -> None:
+    """Raise CheckpointError naming the first missing, extra or misshapen tensor."""
+    shapes = expected_shapes(config)
+    dtypes = {name: np.dtype(np.float32) for name in shapes}
+    if bits == 8:
+        for name in quantized_names(config):
+            shapes[f"{name}.scale"] = shapes[f"{name}.weight"][:1]
+            dtypes[f"{name}.scale"] = np.dtype(np.float32)
+            dtypes[f"{name}.weight"] = np.dtype(np.int8)
+    elif bits != 32:
+        raise CheckpointError(f"bits must be 32 or 8, got {bits}")
+    for name in sorted(shapes.keys() ^ tensors.keys()):
+        what = "lacks" if name in shapes else "has an unknown tensor"
+        raise CheckpointError(f"the checkpoint {what} {name}")
+    for name, shape in shapes.items():
+        found = tensors[name]
+        if found.shape != shape or found.dtype != dtypes[name]:
+            raise CheckpointError(
+                f"{name} must be {dtypes[name]} {shape}, "
+                f"got {found.dtype} {found.shape}"
+            )
+
+
+def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+    check_tensors(checkpoint.config, checkpoint.tensors, checkpoint.bits)
+    tensors = {k: np.ascontiguousarray(v) for k, v in checkpoint.tensors.items()}
+    save_file(tensors, folder / WEIGHTS)
+    text = checkpoint.tokenizer.dumps()
+    (folder / TOKENIZER).write_text(text, encoding="ascii")
+    config = {
+        "format": FORMAT,
+        "model": checkpoint.config.to_json(),
+        "bits": checkpoint.bits,
+        "tokenizer": {"pattern": checkpoint.tokenizer.pattern},
+        "provenance": dict(checkpoint.provenance),
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_sums(folder, [CONFIG, WEIGHTS, TOKENIZER])
+
+
+def write_sums(folder: Path, names: list[str]) -> None:
+    """Write SHA256SUMS for `names`, and push every file to the disk."""
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
+    (folder / SUMS).write_text("".join(lines), encoding="ascii")
+    for name in [*names, SUMS]:
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _verify(folder: Path) -> dict[str, str]:
+    """Digest by file name. Raises CheckpointError for a missing or changed file."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="ascii").splitlines()
+    except OSError as error:
+        raise CheckpointError(f"{folder / SUMS}: {error.strerror}") from error
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in (WEIGHTS, CONFIG, TOKENIZER):
+        if name not in sums:
+            raise CheckpointError(f"{folder / SUMS} does not list {name}")
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder / name} is missing; copy the whole folder")
+        if _sha256(folder / name) != sums[name]:
+            raise CheckpointError(
+                f"{folder / name} is damaged: its SHA-256 is not the one in {SUMS}"
+            )
+    return sums
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
