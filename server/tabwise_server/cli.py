@@ -1,7 +1,9 @@
 """The `tabwise` command: finds the subcommand's module and runs it.
 
 A subcommand's module has `configure(parser)` and `run(arguments) -> exit status`, and is
-imported only when it is asked for, so that `tabwise lsp` never loads torch.
+imported only when it is asked for, so that `tabwise lsp` never loads torch. It may have
+`ERRORS`, exceptions that print as one line, and a default for `overrides`, which then
+receives the flags that the parser does not know.
 """
 
 from __future__ import annotations
@@ -39,12 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((a for a in arguments if not a.startswith("-")), None)
     parser = _build_parser(name)
-    parsed = parser.parse_args(arguments)
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and not hasattr(parsed, "overrides"):
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    parsed.overrides = rest
     module = importlib.import_module(SUBCOMMANDS[parsed.subcommand][0])
     try:
         status: int = module.run(parsed)
         return status
-    except TabwiseError as error:
+    except (TabwiseError, *getattr(module, "ERRORS", ())) as error:
         print(f"tabwise {parsed.subcommand}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,0 +1,214 @@
+"""The GPT in torch: what training optimises and what every other runner must equal.
+
+B batch, T tokens, C channels, H heads, D head size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tabwise_model.config import ModelConfig
+from tabwise_model.kv_cache import SlotView
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer of either family; parameters are named as in
+    `checkpoint.py`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.n_embd)
+        self.positions = (
+            nn.Embedding(config.block_size, config.n_embd)
+            if config.family == "gpt2"
+            else None
+        )
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.n_layer))
+        self.norm = make_norm(config)
+        self.rope = Rope(config) if config.family == "llama" else None
+        self.dropout = config.dropout
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw fresh weights: normal 0.02, residual outputs smaller by 1/sqrt(2 L).
+
+        Source: GPT-2's initialisation, as nanoGPT documents it.
+        """
+        residual = 0.02 / math.sqrt(2 * self.config.n_layer)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 2:
+                small = name.endswith(("attention.out.weight", "mlp.down.weight"))
+                nn.init.normal_(parameter, std=residual if small else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.ones_(parameter)
+
+    def hidden(self, tokens: Tensor, cache: SlotView | None = None) -> Tensor:
+        """Final hidden states (B, T, C) of tokens (B, T), normed, before the head.
+
+        With a cache, tokens continue its slots and are appended to them.
+        """
+        if cache is None:
+            places = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        else:
+            places = cache.positions
+        x = self.embed(tokens)
+        if self.positions is not None:
+            x = x + self.positions(places)
+        x = F.dropout(x, self.dropout, self.training)
+        angles = self.rope(places) if self.rope is not None else None
+        for block in self.layers:
+            x = block(x, angles, cache)
+        out: Tensor = self.norm(x)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., C) -> (..., V), through the tied embedding."""
+        return F.linear(hidden, self.embed.weight)
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy (nats) of targets (B, T) after tokens (B, T).
+
+        A target of -100 does not count.
+        """
+        logits = self.logits(self.hidden(tokens))
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100
+        )
+
+    def load_tensors(self, tensors: Mapping[str, Any]) -> None:
+        """Take float32 arrays by name, exactly this model's."""
+        state = {name: torch.from_numpy(array) for name, array in tensors.items()}
+        self.load_state_dict(state)
+
+    def to_tensors(self) -> dict[str, Any]:
+        """Float32 numpy copies of all parameters, by name."""
+        return {
+            name: p.detach().to("cpu", torch.float32, copy=True).numpy()
+            for name, p in self.named_parameters()
+        }
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = make_norm(config)
+        self.mlp = SwiGLU(config) if config.family == "llama" else GeluMLP(config)
+        self.dropout = config.dropout
+
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor] | None, cache: SlotView | None
+    ) -> Tensor:
+        mixed = self.attention(self.attention_norm(x), angles, cache)
+        x = x + F.dropout(mixed, self.dropout, self.training)
+        return x + F.dropout(self.mlp(self.mlp_norm(x)), self.dropout, self.training)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with grouped keys and values (arXiv 2305.13245)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_size = config.head_size
+        self.groups = config.n_head // config.n_kv_head
+        self.dropout = config.dropout
+        bias = config.family == "gpt2"
+        kv = config.n_kv_head * config.head_size
+        self.q = nn.Linear(config.n_embd, config.n_embd, bias=bias)
+        self.k = nn.Linear(config.n_embd, kv, bias=bias)
+        self.v = nn.Linear(config.n_embd, kv, bias=bias)
+        self.out = nn.Linear(config.n_embd, config.n_embd, bias=bias)
+
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor] | None, cache: SlotView | None
+    ) -> Tensor:
+        split = (-1, self.head_size)
+        q = self.q(x).unflatten(-1, split).transpose(1, 2)  # (B, H, T, D)
+        k = self.k(x).unflatten(-1, split).transpose(1, 2)  # (B, KV, T, D)
+        v = self.v(x).unflatten(-1, split).transpose(1, 2)
+        if angles is not None:
+            q, k = rotate(q, *angles), rotate(k, *angles)
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)
+        if self.groups > 1:
+            k = k.repeat_interleave(self.groups, dim=1)
+            v = v.repeat_interleave(self.groups, dim=1)
+        mixed = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=None if cache is None else cache.mask,
+            is_causal=cache is None,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate x) * up x) (arXiv 2002.05202)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.n_embd, config.mlp_hidden, bias=False)
+        self.up = nn.Linear(config.n_embd, config.mlp_hidden, bias=False)
+        self.down = nn.Linear(config.mlp_hidden, config.n_embd, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        return out
+
+
+class GeluMLP(nn.Module):
+    """GPT-2's MLP, with the tanh form of GELU."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.n_embd, config.mlp_hidden)
+        self.down = nn.Linear(config.mlp_hidden, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down(F.gelu(self.up(x), approximate="tanh"))
+        return out
+
+
+class Rope(nn.Module):
+    """Rotary position angles (arXiv 2104.09864); no parameters, nothing saved."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.theta = config.rope_theta
+        self.head_size = config.head_size
+
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos, sin (B or 1, 1, T, D/2) float32 of positions (B or 1, T)."""
+        half = torch.arange(0, self.head_size, 2, device=positions.device)
+        rate = self.theta ** (-half.float() / self.head_size)
+        angle = positions[:, None, :, None].float() * rate
+        return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate x (B, H, T, D) by pairs (i, i + D/2), as Hugging Face's Llama does."""
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    if config.family == "gpt2":
+        return nn.LayerNorm(config.n_embd, config.norm_eps)
+    return nn.RMSNorm(config.n_embd, config.norm_eps)

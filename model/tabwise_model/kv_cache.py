@@ -1,0 +1,69 @@
+"""Keys and values of every slot and layer, in contiguous memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tabwise_model.config import ModelConfig
+
+
+class KVCache:
+    """(layer, slot, KV head, token, D) keys and values, allocated once.
+
+    A slot's first `length` tokens are valid; the engine keeps the lengths.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        n_slots: int,
+        slot_tokens: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        shape = (
+            config.n_layer,
+            n_slots,
+            config.n_kv_head,
+            slot_tokens,
+            config.head_size,
+        )
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Make the first `tokens` tokens of slot `target` those of `source`."""
+        for kept in (self.keys, self.values):
+            kept[:, target, :, :tokens] = kept[:, source, :, :tokens]
+
+
+class SlotView:
+    """Some slots of a cache for one forward pass: row b of the batch is slots[b].
+
+    starts: (B,) tokens already valid in each. Every row appends the same T tokens'
+    worth; the pass attends to `total` = max(starts) + T tokens of each slot.
+    """
+
+    def __init__(
+        self, cache: KVCache, slots: Tensor, starts: Tensor, new_tokens: int
+    ) -> None:
+        self._cache = cache
+        self._slots = slots
+        self.positions = starts[:, None] + torch.arange(  # (B, T)
+            new_tokens, device=starts.device
+        )
+        self.total = int(starts.max()) + new_tokens
+        keys_at = torch.arange(self.total, device=starts.device)
+        # (B, 1, T, total): a query sees every key at or before its own position
+        self.mask = (keys_at <= self.positions[:, :, None])[:, None]
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k, v (B, KV, T, D) of `layer`; returns all (B, KV, total, D)."""
+        found = []
+        for kept, new in ((self._cache.keys, k), (self._cache.values, v)):
+            # advanced indices first: (B, T, KV, D)
+            kept[layer][self._slots[:, None], :, self.positions] = new.transpose(1, 2)
+            found.append(kept[layer][self._slots, :, : self.total])
+        return found[0], found[1]

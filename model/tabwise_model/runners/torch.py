@@ -1,0 +1,87 @@
+"""The torch runner: GPUs, machines without the native library, and the reference.
+
+INT8 weights are read as float32, so its logits are exactly those of the stored weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tabwise_model.checkpoint import Checkpoint
+from tabwise_model.gpt import GPT
+from tabwise_model.kv_cache import KVCache, SlotView
+from tabwise_model.quantize import dequantize_checkpoint
+from tabwise_model.runners.protocol import Chunk
+
+Logits = npt.NDArray[np.float32]
+
+
+class TorchRunner:
+    """See `protocol.Runner`. device: auto, cpu, cuda, ...; float32 on a CPU and
+    bfloat16 elsewhere. threads: torch's intra-op threads, None leaves them."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        n_slots: int,
+        slot_tokens: int,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.config = checkpoint.config
+        self.device = device
+        self.n_slots = n_slots
+        self.slot_tokens = slot_tokens
+        place = torch.device(device)
+        dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
+        model = GPT(checkpoint.config)
+        model.load_tensors(dequantize_checkpoint(checkpoint).tensors)
+        self._model = model.to(place, dtype).eval()
+        self._cache = KVCache(
+            checkpoint.config, n_slots, slot_tokens, device=place, dtype=dtype
+        )
+
+    def extend(self, chunks: Sequence[Chunk]) -> Logits:
+        """Chunks of equal length go through the model together."""
+        out = np.empty((len(chunks), self.config.vocab_size), np.float32)
+        by_length: dict[int, list[int]] = {}
+        for row, chunk in enumerate(chunks):
+            by_length.setdefault(len(chunk.tokens), []).append(row)
+        for rows in by_length.values():
+            out[rows] = self._run([chunks[row] for row in rows], last_only=True)
+        return out
+
+    def extend_all(self, chunk: Chunk) -> Logits:
+        return self._run([chunk], last_only=False)[0]
+
+    def copy_slot(self, source: int, target: int, tokens: int) -> None:
+        self._cache.copy(source, target, tokens)
+
+    @torch.inference_mode()
+    def _run(self, chunks: Sequence[Chunk], *, last_only: bool) -> Logits:
+        """Logits (B, V) after the last token, or (B, T, V), of equally long chunks."""
+        hidden = self._model.hidden(
+            self._tensor([chunk.tokens for chunk in chunks]),
+            SlotView(
+                self._cache,
+                self._tensor([chunk.slot for chunk in chunks]),
+                self._tensor([chunk.start for chunk in chunks]),
+                len(chunks[0].tokens),
+            ),
+        )
+        logits = self._model.logits(hidden[:, -1] if last_only else hidden)
+        result: Logits = logits.float().cpu().numpy()
+        return result
+
+    def _tensor(self, values: Sequence[object]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self.device)

@@ -1,0 +1,272 @@
+"""From tokenised documents to rows of a training batch, the same for the same seed.
+
+An epoch is a permutation of the documents drawn from (seed, epoch), cut into shards; a
+shard is rendered to rows by (seed, epoch, shard) alone, so any process can render any
+shard, resuming needs only a place, and the next shard is made while this one trains.
+
+Rows are filled with pieces of documents, each rendered whole inside its row, plain or as
+fill-in-the-middle. Every token of every document is used once an epoch. END after END is
+padding and does not count in the loss.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator, default_rng
+
+from tabwise_model.fim import render_context, render_psm, render_spm
+from tabwise_model.tokenizer import Tokenizer
+from tabwise_training.errors import TrainingError
+from tabwise_training.loss import IGNORE
+from tabwise_training.spans import SpanChooser
+
+Rows = npt.NDArray[np.uint16]
+MIN_ROOM = 48  # tokens; less is left over and padded
+FIM_SLACK = 12  # tokens: sentinels, END, and what cutting adds to the encoding
+
+
+@attrs.frozen(kw_only=True)
+class DataConfig:
+    """[data]. Rates are probabilities a piece; sizes are tokens."""
+
+    folder: str = "data/prepared"
+    seed: int = 1
+    fim_rate: float = 0.7
+    spm_rate: float = 0.5
+    empty_suffix_rate: float = 0.15
+    context_rate: float = 0.1
+    context_tokens: int = 128
+    shard_tokens: int = 500_000
+
+
+class Documents:
+    """One split of a prepared corpus: its tokens, and where each document lies."""
+
+    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer) -> None:
+        file = folder / f"{split}.bin"
+        if not file.is_file():
+            raise TrainingError(f"{file} is missing; run `tabwise prepare` first")
+        if file.stat().st_size % 2:
+            raise TrainingError(f"{file} is truncated: its size is odd")
+        self.tokens = np.memmap(file, dtype=np.uint16, mode="r")
+        ends = np.flatnonzero(self.tokens == tokenizer.end) + 1
+        if len(ends) == 0 or ends[-1] != len(self.tokens):
+            raise TrainingError(f"{file} is truncated: it does not end with END")
+        self.starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        self.ends = ends.astype(np.int64)
+        self.packages, self.paths = _read_names(folder, split, len(ends))
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def document(self, index: int) -> Rows:
+        """Ids of one document, without its END."""
+        return self.tokens[self.starts[index] : self.ends[index] - 1]
+
+
+def _read_names(folder: Path, split: str, count: int) -> tuple[list[str], list[str]]:
+    """Package and path by document; empty for a corpus in the seed's layout."""
+    file = folder / f"{split}.docs.jsonl"
+    if not file.is_file():
+        return [""] * count, [""] * count
+    with file.open(encoding="utf-8") as stream:
+        found = [json.loads(line) for line in stream]
+    if len(found) != count:
+        raise TrainingError(
+            f"{file} lists {len(found)} documents, {split}.bin has {count}; "
+            "run `tabwise prepare` again"
+        )
+    return [d["package"] for d in found], [d["path"] for d in found]
+
+
+class Renderer:
+    """Renders shards of one split; cheap to make, lives in one process."""
+
+    def __init__(
+        self, documents: Documents, tokenizer: Tokenizer, config: DataConfig, block: int
+    ) -> None:
+        self._documents = documents
+        self._tokenizer = tokenizer
+        self._config = config
+        self._width = block + 1
+        self._spans = SpanChooser()
+
+    def shards(self, epoch: int) -> list[npt.NDArray[np.int64]]:
+        """The epoch's documents in its order, cut into shards of about equal tokens."""
+        rng = default_rng([self._config.seed, epoch])
+        order = rng.permutation(len(self._documents))
+        sizes = (self._documents.ends - self._documents.starts)[order]
+        count = max(1, round(sizes.sum() / self._config.shard_tokens))
+        edges = np.searchsorted(sizes.cumsum(), sizes.sum() / count * np.arange(count))
+        return [part for part in np.split(order, edges[1:]) if len(part)]
+
+    def render(self, epoch: int, shard: int) -> Rows:
+        """(rows, block + 1) ids of one shard, in the order they are trained."""
+        rng = default_rng([self._config.seed, epoch, shard])
+        rows: list[list[int]] = []
+        row: list[int] = []
+        for index in self.shards(epoch)[shard]:
+            document = self._documents.document(index)
+            at = 0
+            while at < len(document):
+                room = self._width - len(row)
+                if room < MIN_ROOM:
+                    rows.append(row)
+                    row, room = [], self._width
+                taken = min(len(document) - at, room - FIM_SLACK)
+                last = at + taken == len(document)
+                row += self._piece(index, document[at : at + taken], room, last, rng)
+                at += taken
+        if row:
+            rows.append(row)
+        out = np.full((len(rows), self._width), self._tokenizer.end, np.uint16)
+        for i, ids in enumerate(rows):
+            out[i, : len(ids)] = ids
+        return out[rng.permutation(len(out))]
+
+    def _piece(
+        self, index: int, ids: Rows, room: int, last: bool, rng: Generator
+    ) -> list[int]:
+        """One piece, plain or in the middle filled, at most `room` ids."""
+        plain = [int(i) for i in ids] + [self._tokenizer.end] * last
+        fim = rng.random() < self._config.fim_rate
+        context = self._context(index, rng)
+        made = self._fill_in_the_middle(ids, rng) if fim else None
+        made = made or plain
+        if len(context) + len(made) <= room:
+            return context + made
+        return made if len(made) <= room else plain
+
+    def _fill_in_the_middle(self, ids: Rows, rng: Generator) -> list[int] | None:
+        t = self._tokenizer
+        text = t.decode_bytes(ids).decode("utf-8", errors="ignore")
+        span = self._spans.choose(text, rng)
+        spm = rng.random() < self._config.spm_rate
+        bare = rng.random() < self._config.empty_suffix_rate
+        if span is None:
+            return None
+        start, end = span
+        suffix = t.encode(text[end:]) if not bare else []
+        order = render_spm if spm else render_psm
+        prompt = order(t, t.encode(text[:start]), suffix)
+        return [*prompt, *t.encode(text[start:end]), t.end]
+
+    def _context(self, index: int, rng: Generator) -> list[int]:
+        """Now and then, a stretch of a neighbouring file of the same package."""
+        documents, limit = self._documents, self._config.context_tokens
+        if rng.random() >= self._config.context_rate:
+            return []
+        other = index + (1 if rng.random() < 0.5 else -1)
+        if not 0 <= other < len(documents):
+            return []
+        package = documents.packages[index]
+        if not package or documents.packages[other] != package:
+            return []
+        ids = documents.document(other)
+        start = int(rng.integers(max(1, len(ids) - limit)))
+        text = self._tokenizer.decode(ids[start : start + limit])
+        return render_context(self._tokenizer, documents.paths[other], text)
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where in the stream of rows the next batch begins."""
+
+    epoch: int = 0
+    shard: int = 0
+    row: int = 0
+
+
+class Batches:
+    """An endless stream of global batches of rows, from any place on."""
+
+    def __init__(
+        self, folder: Path, config: DataConfig, block: int, place: Place
+    ) -> None:
+        """folder: the prepared corpus. Starts one process that renders ahead."""
+        self.place = place
+        self._pool = ProcessPoolExecutor(
+            1,
+            multiprocessing.get_context("spawn"),
+            _start_worker,
+            (folder, config, block),
+        )
+        self._counts: dict[int, int] = {}
+        self._rows: Rows = np.empty((0, block + 1), np.uint16)
+        self._ahead = self._render(place.epoch, place.shard)
+        self._load(place)
+
+    def next(self, rows: int) -> Rows:
+        """The next `rows` rows, (rows, block + 1)."""
+        parts = []
+        while rows:
+            left = len(self._rows) - self.place.row
+            if left == 0:
+                self._load(self._after())
+                continue
+            taken = min(rows, left)
+            parts.append(self._rows[self.place.row : self.place.row + taken])
+            self.place = attrs.evolve(self.place, row=self.place.row + taken)
+            rows -= taken
+        return np.concatenate(parts)
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _load(self, place: Place) -> None:
+        """Take the shard that was rendered ahead, and order the one after it."""
+        self._rows, count = self._ahead.result()
+        self._counts[place.epoch] = count
+        self.place = place
+        after = self._after()
+        self._ahead = self._render(after.epoch, after.shard)
+
+    def _after(self) -> Place:
+        place = self.place
+        if place.shard + 1 < self._counts[place.epoch]:
+            return Place(epoch=place.epoch, shard=place.shard + 1)
+        return Place(epoch=place.epoch + 1)
+
+    def _render(self, epoch: int, shard: int) -> Future[tuple[Rows, int]]:
+        return self._pool.submit(_render_in_worker, epoch, shard)
+
+
+def plain_rows(
+    documents: Documents, tokenizer: Tokenizer, block: int, rows: int
+) -> Rows:
+    """The first rows of a split for validation: documents end to end, nothing cut."""
+    width = block + 1
+    count = min(rows, len(documents.tokens) // width)
+    return np.array(documents.tokens[: count * width]).reshape(count, width)
+
+
+def targets_of(rows: Rows, end: int) -> tuple[npt.NDArray[np.int64], ...]:
+    """(inputs, targets) of rows (B, T + 1), each (B, T); padding is IGNORE."""
+    ids = rows.astype(np.int64)
+    inputs, targets = ids[:, :-1], ids[:, 1:].copy()
+    targets[(inputs == end) & (targets == end)] = IGNORE
+    return inputs, targets
+
+
+def micro_batches(rows: Rows, size: int) -> Iterator[Rows]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _start_worker(folder: Path, config: DataConfig, block: int) -> None:
+    global _renderer  # the one process-wide name: a pool's initializer has no other
+    tokenizer = Tokenizer.load(folder / "tokenizer.tiktoken")
+    documents = Documents(folder, "train", tokenizer)
+    _renderer = Renderer(documents, tokenizer, config, block)
+
+
+def _render_in_worker(epoch: int, shard: int) -> tuple[Rows, int]:
+    return _renderer.render(epoch, shard), len(_renderer.shards(epoch))

@@ -1,0 +1,99 @@
+"""Muon for the hidden matrices, AdamW for embeddings, norms and biases; schedules."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW, Muon, Optimizer
+
+from tabwise_model.gpt import GPT
+from tabwise_training.config import OptimConfig, RunConfig
+
+
+class Optimizers:
+    """Both optimisers as one, with their state as flat named tensors."""
+
+    def __init__(self, model: GPT, config: OptimConfig) -> None:
+        named = dict(model.named_parameters())
+        hidden = {
+            name
+            for name, p in named.items()
+            if p.dim() == 2 and name.startswith("layers.") and config.muon_lr > 0
+        }
+        self._names = {
+            "muon": [name for name in named if name in hidden],
+            "adamw": [name for name in named if name not in hidden],
+        }
+        self._all: dict[str, Optimizer] = {}
+        self._parameters = named
+        if hidden:
+            self._all["muon"] = Muon(
+                [named[name] for name in self._names["muon"]],
+                lr=config.muon_lr,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="original",
+            )
+        self._all["adamw"] = self._make_adamw(config)
+        self._peaks = {
+            name: [group["lr"] for group in optimizer.param_groups]
+            for name, optimizer in self._all.items()
+        }
+
+    def _make_adamw(self, config: OptimConfig) -> AdamW:
+        matrices, vectors = [], []
+        for name in self._names["adamw"]:
+            parameter = self._parameters[name]
+            (matrices if parameter.dim() == 2 else vectors).append(parameter)
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        return AdamW(groups, lr=config.adam_lr, betas=(config.beta1, config.beta2))
+
+    def step(self, scale: float) -> None:
+        """One update at `scale` times the peak learning rates; gradients are freed."""
+        for name, optimizer in self._all.items():
+            for group, peak in zip(
+                optimizer.param_groups, self._peaks[name], strict=True
+            ):
+                group["lr"] = peak * scale
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every state tensor as `optimizer/parameter/slot`, on the CPU."""
+        found = {}
+        for kind, optimizer in self._all.items():
+            for name in self._names[kind]:
+                for slot, value in optimizer.state[self._parameters[name]].items():
+                    found[f"{kind}/{name}/{slot}"] = value.detach().cpu()
+        return found
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave. Unknown parameters raise KeyError."""
+        for key, value in state.items():
+            kind, name, slot = key.split("/")
+            parameter = self._parameters[name]
+            place = "cpu" if slot == "step" else parameter.device
+            self._all[kind].state[parameter][slot] = value.to(place, copy=True)
+
+
+def learning_rate_scale(step: int, run: RunConfig) -> float:
+    """Share of the peak learning rate at `step` (from 0), warm-up included."""
+    if step < run.warmup_steps:
+        return (step + 1) / run.warmup_steps
+    if run.schedule == "cosine":
+        done = (step - run.warmup_steps) / max(1, run.steps - run.warmup_steps)
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    else:
+        left = (run.steps - step) / max(1.0, run.decay_share * run.steps)
+        fall = min(1.0, max(0.0, left))
+    return run.final_lr + (1 - run.final_lr) * fall
+
+
+def clip_gradients(model: GPT, limit: float) -> float:
+    """Scale gradients down to a global norm of `limit`; returns the norm before."""
+    return float(torch.nn.utils.clip_grad_norm_(model.parameters(), limit))

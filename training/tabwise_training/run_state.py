@@ -1,0 +1,141 @@
+"""A training run on disk: checkpoints that resume exactly, a log, a picture.
+
+OUT/config.json            the resolved recipe
+OUT/log.csv                a row a logged step
+OUT/loss.png               the curves, at the end
+OUT/step-N/                a float32 checkpoint, with optimizer.safetensors and
+                           training.json (step, place in the data) beside it
+A step's folder appears by one rename, so a killed process never leaves a broken one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from safetensors.torch import load_file, save_file
+
+from tabwise_model.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    replace_folder,
+    save_checkpoint,
+)
+from tabwise_model.config import ModelConfig
+from tabwise_model.gpt import GPT
+from tabwise_model.tokenizer import Tokenizer
+from tabwise_training.data import Place
+from tabwise_training.errors import TrainingError
+from tabwise_training.optim import Optimizers
+
+KEPT = 2  # newest checkpoints; older ones are deleted
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """What resuming needs besides weights: steps done, place in the data, seconds."""
+
+    step: int = 0
+    place: Place = Place()
+    seconds: float = 0.0
+    tokens: int = 0
+
+
+def save_run(
+    out: Path,
+    progress: Progress,
+    model: GPT,
+    tokenizer: Tokenizer,
+    optimizers: Optimizers,
+    provenance: Mapping[str, Any],
+) -> Path:
+    """Write OUT/step-N and delete all but the newest; returns its folder."""
+    folder = out / f"step-{progress.step:06d}"
+    fresh = out / f".{folder.name}.part"
+    shutil.rmtree(fresh, ignore_errors=True)
+    checkpoint = Checkpoint(
+        config=model.config,
+        tokenizer=tokenizer,
+        tensors=model.to_tensors(),
+        provenance=provenance,
+    )
+    save_checkpoint(fresh, checkpoint)
+    save_file(optimizers.state(), fresh / "optimizer.safetensors")
+    (fresh / "training.json").write_text(json.dumps(attrs.asdict(progress)))
+    replace_folder(fresh, folder)
+    for old in steps_on_disk(out)[:-KEPT]:
+        shutil.rmtree(old)
+    return folder
+
+
+def steps_on_disk(out: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first."""
+    return sorted(p for p in out.glob("step-*") if (p / "training.json").is_file())
+
+
+def load_run(folder: Path, model: GPT, optimizers: Optimizers) -> Progress:
+    """Put a checkpoint's weights and optimiser state in place."""
+    checkpoint = load_checkpoint(folder)
+    if checkpoint.config != model.config:
+        raise TrainingError(
+            f"{folder} holds another model shape than the recipe; "
+            f"it has {describe_difference(checkpoint.config, model.config)}"
+        )
+    model.load_tensors(checkpoint.tensors)
+    optimizers.load_state(load_file(folder / "optimizer.safetensors"))
+    data = json.loads((folder / "training.json").read_text())
+    return Progress(**{**data, "place": Place(**data["place"])})
+
+
+def describe_difference(found: ModelConfig, wanted: ModelConfig) -> str:
+    """The fields that differ, as `name found instead of wanted`."""
+    a, b = found.to_json(), wanted.to_json()
+    return ", ".join(f"{k} {a[k]} instead of {b[k]}" for k in a if a[k] != b[k])
+
+
+class Log:
+    """OUT/log.csv, appended to."""
+
+    COLUMNS = ("step", "tokens", "seconds", "loss", "val_bpb", "lr", "tokens_per_s")
+
+    def __init__(self, out: Path) -> None:
+        self._file = out / "log.csv"
+        if not self._file.exists():
+            self._file.write_text(",".join(self.COLUMNS) + "\n")
+
+    def write(self, **values: float | None) -> None:
+        with self._file.open("a", newline="") as stream:
+            csv.DictWriter(stream, self.COLUMNS, restval="").writerow(
+                {k: f"{v:.6g}" for k, v in values.items() if v is not None}
+            )
+
+    def rows(self) -> list[dict[str, str]]:
+        with self._file.open(newline="") as stream:
+            return list(csv.DictReader(stream))
+
+
+def draw_losses(out: Path) -> Path:
+    """OUT/loss.png from OUT/log.csv: training loss, and validation bits per byte."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    rows = Log(out).rows()
+    figure, left = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    trained = [(int(r["tokens"]) / 1e6, float(r["loss"])) for r in rows if r["loss"]]
+    left.plot(*zip(*trained, strict=True), lw=0.8, color="tab:blue")
+    left.set(xlabel="million tokens", ylabel="training loss, nats per token")
+    valid = [(float(r["tokens"]) / 1e6, float(r["val_bpb"])) for r in rows if r["val_bpb"]]
+    if valid:
+        right = left.twinx()
+        right.plot(*zip(*valid, strict=True), marker="o", ms=3, color="tab:orange")
+        right.set_ylabel("validation bits per byte", color="tab:orange")
+    figure.savefig(out / "loss.png", dpi=120)
+    pyplot.close(figure)
+    return out / "loss.png"
