@@ -7,10 +7,10 @@ FOLDER/SHA256SUMS           digest of each of the above, `sha256sum -c` reads it
 
 Tensor names, family llama (all matrices (out, in), float32 or INT8):
   embed.weight (V, C), tied to the output head
-  layers.N.attention_norm.weight (C)      layers.N.mlp_norm.weight (C)    norm.weight (C)
+  layers.N.{attention_norm,mlp_norm}.weight (C)           norm.weight (C)
   layers.N.attention.{q,k,v,out}.weight   layers.N.mlp.{gate,up,down}.weight
-Family gpt2 has positions.weight (T, C), mlp.{up,down} and a `.bias` beside each norm and
-matrix but embed. An INT8 matrix `X.weight` has `X.scale` (out,) float32 beside it.
+Family gpt2 has positions.weight (T, C), mlp.{up,down} and a `.bias` beside each norm
+and matrix but embed. An INT8 matrix `X.weight` has `X.scale` (out,) float32 beside it.
 RoPE rotates halves (the Hugging Face convention), not interleaved pairs.
 """
 
@@ -177,7 +177,7 @@ def quantized_names(config: ModelConfig) -> list[str]:
 def check_tensors(config: ModelConfig, tensors: Tensors, bits: int) -> None:
     """Raise CheckpointError naming the first missing, extra or misshapen tensor."""
     shapes = expected_shapes(config)
-    dtypes = {name: np.dtype(np.float32) for name in shapes}
+    dtypes: dict[str, np.dtype[Any]] = dict.fromkeys(shapes, np.dtype(np.float32))
     if bits == 8:
         for name in quantized_names(config):
             shapes[f"{name}.scale"] = shapes[f"{name}.weight"][:1]
@@ -229,7 +229,9 @@ def _verify(folder: Path) -> dict[str, str]:
         lines = (folder / SUMS).read_text(encoding="ascii").splitlines()
     except OSError as error:
         raise CheckpointError(f"{folder / SUMS}: {error.strerror}") from error
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    sums = {
+        name: digest for digest, _, name in (line.partition("  ") for line in lines)
+    }
     for name in (WEIGHTS, CONFIG, TOKENIZER):
         if name not in sums:
             raise CheckpointError(f"{folder / SUMS} does not list {name}")

@@ -22,7 +22,10 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "lsp": ("tabwise_server.commands.lsp", "run the language server"),
         "serve": ("tabwise_server.commands.serve", "run the inference backend"),
-        "complete": ("tabwise_server.commands.complete", "complete at FILE:LINE:COLUMN"),
+        "complete": (
+            "tabwise_server.commands.complete",
+            "complete at FILE:LINE:COLUMN",
+        ),
         "status": ("tabwise_server.commands.status", "show the shared daemon"),
         "stop": ("tabwise_server.commands.stop", "stop the shared daemon"),
         "doctor": ("tabwise_server.commands.doctor", "check this installation"),
@@ -31,7 +34,10 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "prepare": ("tabwise_training.prepare", "tokenise a collected corpus"),
         "train": ("tabwise_training.train", "train a model"),
         "quantize": ("tabwise_training.quantize", "turn a checkpoint into INT8"),
-        "evaluate": ("tabwise_training.evaluate", "measure a checkpoint on held-out code"),
+        "evaluate": (
+            "tabwise_training.evaluate",
+            "measure a checkpoint on held-out code",
+        ),
     }
 )
 
@@ -58,9 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _build_parser(chosen: str | None) -> argparse.ArgumentParser:
     """All subcommands by name, but only the chosen one's module and options."""
-    parser = argparse.ArgumentParser(prog="tabwise", description="A code-completion daemon.")
+    parser = argparse.ArgumentParser(
+        prog="tabwise", description="A code-completion daemon."
+    )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="subcommand", required=True, metavar="COMMAND"
+    )
     for name, (module, summary) in SUBCOMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary)
         if name == chosen:

@@ -5,7 +5,7 @@ import attrs
 import numpy as np
 import pytest
 
-from model.test_gpt import random_checkpoint
+from support.models import random_checkpoint
 from tabwise_model.checkpoint import (
     CheckpointError,
     load_checkpoint,

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.test_tokenizer import TOKENIZER as T
+from support.tokenizer import TOKENIZER as T
 from tabwise_model.fim import render_context, render_psm, render_spm
 
 

@@ -4,18 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.tokenizer import TOKENIZER
 from tabwise_model.tokenizer import FIM_PREFIX, SENTINELS, Tokenizer, TokenizerError
-
-
-def small_tokenizer() -> Tokenizer:
-    """Every byte, and a few merges that reach over them."""
-    ranks = {bytes([b]): b for b in range(256)}
-    for piece in (b"  ", b"    ", b"de", b"def", b"re", b"ret", b"\r\n", b"\xc3\xa9"):
-        ranks[piece] = len(ranks)
-    return Tokenizer(ranks)
-
-
-TOKENIZER = small_tokenizer()
 
 
 @given(st.binary())

@@ -102,7 +102,9 @@ def structure_config(data: dict[str, Any], source: str) -> TrainConfig:
     try:
         return _converter().structure(data, TrainConfig)
     except BaseValidationError as error:
-        raise TrainingError(f"{source}: " + "; ".join(transform_error(error))) from error
+        raise TrainingError(
+            f"{source}: " + "; ".join(transform_error(error))
+        ) from error
 
 
 def _apply_flags(data: dict[str, Any], flags: Sequence[str]) -> None:

@@ -47,6 +47,14 @@ class DataConfig:
     shard_tokens: int = 500_000
 
 
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """A prepared corpus's tokenizer. Raises TrainingError if there is none."""
+    file = folder / "tokenizer.tiktoken"
+    if not file.is_file():
+        raise TrainingError(f"{file} is missing; run `tabwise prepare` first")
+    return Tokenizer.load(file)
+
+
 class Documents:
     """One split of a prepared corpus: its tokens, and where each document lies."""
 
@@ -261,12 +269,16 @@ def micro_batches(rows: Rows, size: int) -> Iterator[Rows]:
         yield rows[start : start + size]
 
 
+# A pool's initializer can leave what it made only in a name of its module.
+_worker: dict[str, Renderer] = {}
+
+
 def _start_worker(folder: Path, config: DataConfig, block: int) -> None:
-    global _renderer  # the one process-wide name: a pool's initializer has no other
-    tokenizer = Tokenizer.load(folder / "tokenizer.tiktoken")
+    tokenizer = load_tokenizer(folder)
     documents = Documents(folder, "train", tokenizer)
-    _renderer = Renderer(documents, tokenizer, config, block)
+    _worker["renderer"] = Renderer(documents, tokenizer, config, block)
 
 
 def _render_in_worker(epoch: int, shard: int) -> tuple[Rows, int]:
-    return _renderer.render(epoch, shard), len(_renderer.shards(epoch))
+    renderer = _worker["renderer"]
+    return renderer.render(epoch, shard), len(renderer.shards(epoch))

@@ -46,7 +46,7 @@ def head_cross_entropy(
     hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int = 1024
 ) -> Tensor:
     """Summed loss in nats; see `HeadCrossEntropy`. hidden (..., C), targets (...)."""
-    loss: Tensor = HeadCrossEntropy.apply(
+    loss: Tensor = HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden.flatten(0, -2), weight, targets.flatten(), chunk
     )
     return loss

@@ -43,7 +43,8 @@ class Optimizers:
         }
 
     def _make_adamw(self, config: OptimConfig) -> AdamW:
-        matrices, vectors = [], []
+        matrices: list[Tensor] = []
+        vectors: list[Tensor] = []
         for name in self._names["adamw"]:
             parameter = self._parameters[name]
             (matrices if parameter.dim() == 2 else vectors).append(parameter)

@@ -131,7 +131,9 @@ def draw_losses(out: Path) -> Path:
     trained = [(int(r["tokens"]) / 1e6, float(r["loss"])) for r in rows if r["loss"]]
     left.plot(*zip(*trained, strict=True), lw=0.8, color="tab:blue")
     left.set(xlabel="million tokens", ylabel="training loss, nats per token")
-    valid = [(float(r["tokens"]) / 1e6, float(r["val_bpb"])) for r in rows if r["val_bpb"]]
+    valid = [
+        (float(r["tokens"]) / 1e6, float(r["val_bpb"])) for r in rows if r["val_bpb"]
+    ]
     if valid:
         right = left.twinx()
         right.plot(*zip(*valid, strict=True), marker="o", ms=3, color="tab:orange")

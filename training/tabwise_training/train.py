@@ -17,6 +17,7 @@ from pathlib import Path
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -25,12 +26,12 @@ from torch.nn.parallel import DistributedDataParallel
 from tabwise_model.checkpoint import CheckpointError
 from tabwise_model.config import ConfigError, ModelConfig
 from tabwise_model.gpt import GPT
-from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.config import RunConfig, TrainConfig, load_config
 from tabwise_training.data import (
     Batches,
     Documents,
     Rows,
+    load_tokenizer,
     micro_batches,
     plain_rows,
     targets_of,
@@ -46,7 +47,6 @@ from tabwise_training.run_state import (
     save_run,
     steps_on_disk,
 )
-
 
 ERRORS = (TrainingError, CheckpointError)
 
@@ -125,7 +125,7 @@ class Trainer:
         self._out = Path(self._run.out)
         self._folder = Path(config.data.folder)
         self._rows_a_step = self._count_rows()
-        self._tokenizer = Tokenizer.load(self._folder / "tokenizer.tiktoken")
+        self._tokenizer = load_tokenizer(self._folder)
         self._model = GPT(self._shape()).to(processes.device)
         self._loss = self._wrap(SummedLoss(self._model))
         self._optimizers = Optimizers(self._model, config.optim)
@@ -278,7 +278,7 @@ class Trainer:
 
     def _wrap(self, loss: nn.Module) -> nn.Module:
         if self._run.compile:
-            loss = torch.compile(loss)  # type: ignore[assignment]
+            loss.compile()
         if self._processes.count > 1:
             return DistributedDataParallel(loss)
         return loss
@@ -295,7 +295,7 @@ class Trainer:
         quiet: contextlib.AbstractContextManager[None] = self._loss.no_sync()
         return quiet
 
-    def _tensor(self, array: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+    def _tensor(self, array: npt.NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(array).to(self._processes.device, non_blocking=True)
 
     def _save(self) -> None:

@@ -1,0 +1,29 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tabwise_training.loss import IGNORE, head_cross_entropy
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_loss_and_gradients_are_those_of_plain_cross_entropy(chunk: int) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(2, 7, 8, requires_grad=True)
+    weight = torch.randn(11, 8, requires_grad=True)
+    targets = torch.randint(0, 11, (2, 7))
+    targets[0, 3] = targets[1, 6] = IGNORE
+
+    loss = head_cross_entropy(hidden, weight, targets, chunk=chunk)
+    (loss * 0.5).backward()
+    found = hidden.grad, weight.grad
+    hidden.grad = weight.grad = None
+
+    plain = F.cross_entropy(
+        (hidden @ weight.T).flatten(0, 1),
+        targets.flatten(),
+        ignore_index=IGNORE,
+        reduction="sum",
+    )
+    (plain * 0.5).backward()
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(found, (hidden.grad, weight.grad))

@@ -1,0 +1,149 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tabwise_model.checkpoint import load_checkpoint
+from tabwise_server.cli import main
+from tabwise_training.config import RunConfig, load_config
+from tabwise_training.errors import TrainingError
+from tabwise_training.optim import learning_rate_scale
+from tabwise_training.run_state import Log, steps_on_disk
+
+RECIPE = """
+[model]
+block_size = 64
+n_layer = 2
+n_head = 2
+n_kv_head = 1
+n_embd = 32
+mlp_hidden = 48
+[data]
+folder = "{folder}"
+shard_tokens = 20000
+[optim]
+adam_lr = 1e-2
+[run]
+out = "{out}"
+steps = 8
+batch_tokens = 512
+micro_rows = 4
+warmup_steps = 2
+log_every = 1
+eval_every = 4
+eval_rows = 8
+save_every = 4
+threads = 1
+"""
+
+
+@pytest.fixture
+def recipe(prepared: Path, tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.toml"
+    file.write_text(RECIPE.format(folder=prepared, out=tmp_path / "run"))
+    return file
+
+
+def train(recipe: Path, out: Path, *flags: str) -> int:
+    return main(["train", "--config", str(recipe), "--run.out", str(out), *flags])
+
+
+def weights(out: Path, step: int) -> bytes:
+    folder = out / f"step-{step:06d}"
+    return b"".join(
+        (folder / name).read_bytes()
+        for name in ("model.safetensors", "optimizer.safetensors")
+    )
+
+
+def test_training_lowers_the_loss_and_leaves_a_checkpoint(
+    recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert train(recipe, out, "--run.steps", "40") == 0
+    losses = [float(row["loss"]) for row in Log(out).rows()]
+    assert losses[-1] < losses[0] - 1
+    checkpoint = load_checkpoint(steps_on_disk(out)[-1])
+    assert checkpoint.provenance["step"] == 40
+    assert (out / "loss.png").stat().st_size > 10_000
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(
+    recipe: Path, tmp_path: Path
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train(recipe, whole) == 0
+    assert train(recipe, cut, "--stop-after-s", "0.000001") == 0
+    assert [p.name for p in steps_on_disk(cut)] == ["step-000001"]
+    assert train(recipe, cut) == 0
+    assert weights(cut, 8) == weights(whole, 8)
+    logs = [
+        [(row["step"], row["loss"], row["val_bpb"]) for row in Log(out).rows()]
+        for out in (whole, cut)
+    ]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(recipe: Path, tmp_path: Path) -> None:
+    """Same global batch, so the same losses but for the order of float sums."""
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    assert train(recipe, alone) == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node=2", "-m", "tabwise_server", "train"]
+    command += ["--config", str(recipe), "--run.out", str(both)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    for a, b in zip(Log(alone).rows(), Log(both).rows(), strict=True):
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--run.stepps", "3"], "stepps"),
+        (["--run.steps", '"many"'], "steps"),
+        (["--run.batch_tokens", "100"], "batch_tokens must be a multiple"),
+        (["--model.n_head", "3"], "n_embd 32 must divide by n_head 3"),
+        (["--data.folder", "/nowhere"], "run `tabwise prepare` first"),
+        (["steps"], "--section.key value"),
+    ],
+)
+def test_a_bad_recipe_is_one_clear_line(
+    recipe: Path,
+    tmp_path: Path,
+    flags: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train(recipe, tmp_path / "run", *flags) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_another_shape_does_not_resume(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(recipe, tmp_path / "run", "--run.steps", "1") == 0
+    assert train(recipe, tmp_path / "run", "--model.n_layer", "1") == 1
+    assert "n_layer 2 instead of 1" in capsys.readouterr().err
+
+
+def test_the_schedule_warms_up_holds_and_falls() -> None:
+    run = RunConfig(
+        out="x", steps=100, batch_tokens=1, warmup_steps=10, decay_share=0.5
+    )
+    scales = [learning_rate_scale(step, run) for step in range(101)]
+    assert scales[0] == pytest.approx(0.1)
+    assert scales[10] == scales[50] == 1
+    assert scales[75] == pytest.approx(0.05 + 0.95 * 0.5)
+    assert scales[100] == pytest.approx(0.05)
+
+
+def test_flags_override_the_file(recipe: Path) -> None:
+    config = load_config(recipe, ["--optim.muon_lr", "0.5", "--run.out", "a b"])
+    assert (config.optim.muon_lr, config.run.out) == (0.5, "a b")
+    with pytest.raises(TrainingError, match="cannot read"):
+        load_config(recipe.parent / "none.toml")
