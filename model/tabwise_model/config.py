@@ -37,7 +37,9 @@ class ModelConfig:
     def __attrs_post_init__(self) -> None:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise ConfigError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
         if self.family not in ("llama", "gpt2"):
             raise ConfigError(f"family must be 'llama' or 'gpt2', got {self.family!r}")
         if self.vocab_size > 65_536:
@@ -45,7 +47,9 @@ class ModelConfig:
                 f"vocab_size must fit uint16 (65536), got {self.vocab_size}"
             )
         if self.n_embd % self.n_head:
-            raise ConfigError(f"n_embd {self.n_embd} must divide by n_head {self.n_head}")
+            raise ConfigError(
+                f"n_embd {self.n_embd} must divide by n_head {self.n_head}"
+            )
         if self.n_head % self.n_kv_head:
             raise ConfigError(
                 f"n_head {self.n_head} must divide by n_kv_head {self.n_kv_head}"
@@ -73,7 +77,9 @@ class ModelConfig:
         key."""
         known = {field.name for field in attrs.fields(cls)}
         for key in data.keys() - known:
-            raise ConfigError(f"unknown model config key {key!r}; known: {sorted(known)}")
+            raise ConfigError(
+                f"unknown model config key {key!r}; known: {sorted(known)}"
+            )
         required = {f.name for f in attrs.fields(cls) if f.default is attrs.NOTHING}
         for key in required - data.keys():
             raise ConfigError(f"model config lacks {key!r}")

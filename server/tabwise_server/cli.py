@@ -1,7 +1,7 @@
 """The `tabwise` command: finds the subcommand's module and runs it.
 
-A subcommand's module has `configure(parser)` and `run(arguments) -> exit status`, and is
-imported only when it is asked for, so that `tabwise lsp` never loads torch. It may have
+A subcommand's module has `configure(parser)` and `run(arguments) -> exit status`, and
+is imported only when it is asked for, so that `tabwise lsp` never loads torch. It may have
 `ERRORS`, exceptions that print as one line, and a default for `overrides`, which then
 receives the flags that the parser does not know.
 """
@@ -24,7 +24,7 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "serve": ("tabwise_server.commands.serve", "run the inference backend"),
         "complete": (
             "tabwise_server.commands.complete",
-            "complete at FILE:LINE:COLUMN",
+            "complete FILE:LINE:COLUMN",
         ),
         "status": ("tabwise_server.commands.status", "show the shared daemon"),
         "stop": ("tabwise_server.commands.stop", "stop the shared daemon"),
@@ -36,7 +36,7 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "quantize": ("tabwise_training.quantize", "turn a checkpoint into INT8"),
         "evaluate": (
             "tabwise_training.evaluate",
-            "measure a checkpoint on held-out code",
+            "measure a checkpoint",
         ),
     }
 )
@@ -64,9 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _build_parser(chosen: str | None) -> argparse.ArgumentParser:
     """All subcommands by name, but only the chosen one's module and options."""
-    parser = argparse.ArgumentParser(
-        prog="tabwise", description="A code-completion daemon."
-    )
+    parser = argparse.ArgumentParser(prog="tabwise", description="Code completion.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(
         dest="subcommand", required=True, metavar="COMMAND"

@@ -153,7 +153,7 @@ def _first_cause(error: BaseException, path: str) -> BadRequest:
     if isinstance(error, BadRequest):
         return error
     if isinstance(error, KeyError):
-        field = f"{path}.{error.args[0]}".strip(".") if not path else path
+        field = path or str(error.args[0])
         return BadRequest(f"{field} is required", field)
     return BadRequest(f"{path}: {error}", path)
 

@@ -4,9 +4,9 @@ An epoch is a permutation of the documents drawn from (seed, epoch), cut into sh
 shard is rendered to rows by (seed, epoch, shard) alone, so any process can render any
 shard, resuming needs only a place, and the next shard is made while this one trains.
 
-Rows are filled with pieces of documents, each rendered whole inside its row, plain or as
-fill-in-the-middle. Every token of every document is used once an epoch. END after END is
-padding and does not count in the loss.
+Rows are filled with pieces of documents, each rendered whole inside its row, plain or
+as fill-in-the-middle. Every token of every document is used once an epoch. END after
+END is padding and does not count in the loss.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`tabwise quantize`: a float32 checkpoint becomes an INT8 one, a quarter of its size."""
+"""`tabwise quantize`: a float32 checkpoint becomes INT8, a quarter of its size."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where a piece of code is cut for fill-in-the-middle training.
 
-Half of the cuts take the rest of a line or whole lines, as an editor asks for; 30 % take
-a syntax node; 20 % random characters. Cuts fall inside identifiers too.
+Half of the cuts take the rest of a line or whole lines, as an editor asks for; 30 %
+take a syntax node; 20 % random characters. Cuts fall inside identifiers too.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ class TorchRunner:
         return out
 
     def extend_all(self, chunk: Chunk) -> Logits:
-        return self._run([chunk], last_only=False)[0]
+        logits: Logits = self._run([chunk], last_only=False)[0]
+        return logits
 
     def copy_slot(self, source: int, target: int, tokens: int) -> None:
         self._cache.copy(source, target, tokens)
