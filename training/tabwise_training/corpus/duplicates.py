@@ -1,0 +1,87 @@
+"""Finding files that are the same, or nearly: SHA-256 and MinHash over 5-word shingles.
+
+Words are hashed once each and combined by arithmetic on whole arrays, so that a file
+costs about what splitting it into words costs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+from datasketch import MinHash, MinHashLSH
+
+Hashes = npt.NDArray[np.uint64]
+Signature = npt.NDArray[np.uint32]
+PERMUTATIONS = 128
+THRESHOLD = 0.7  # Jaccard similarity of shingles
+SHINGLE = 5  # words
+
+_WORD = re.compile(rb"\w+")
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def word_hashes(text: str) -> Hashes:
+    """One number a word (letters, digits, underscore), in order."""
+    words = _WORD.findall(text.encode())
+    return np.fromiter(map(crc32, words), np.uint64, len(words))
+
+
+def windows(words: Hashes, length: int) -> Hashes:
+    """The hashes of all runs of `length` words; of the whole if it is shorter."""
+    length = min(length, len(words))
+    if length == 0:
+        return words
+    out = words[: len(words) - length + 1].copy()
+    for i in range(1, length):
+        out = out * _MIX + words[i : len(words) - length + 1 + i]
+    return out ^ (out >> np.uint64(29))
+
+
+def signature(words: Hashes) -> Signature:
+    """The MinHash of a file's shingles."""
+    shingles = np.unique((windows(words, SHINGLE) * _MIX) >> np.uint64(32))
+    made = _minhash()
+    made.update_batch(shingles.tolist())
+    return made.hashvalues.astype(np.uint32)
+
+
+def digest(text: str) -> str:
+    """The same for files that differ in white space at line ends and file end only."""
+    lines = (line.rstrip() for line in text.rstrip().split("\n"))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class Duplicates:
+    """Remembers the files seen, and finds what a new one repeats."""
+
+    def __init__(self, threshold: float = THRESHOLD) -> None:
+        self._threshold = threshold
+        self._exact: dict[str, str] = {}
+        self._near = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
+        self._signatures: dict[str, Signature] = {}
+
+    def add(
+        self, name: str, digest: str, signature: Signature
+    ) -> tuple[str, str] | None:
+        """None if the file is new, and it is remembered; else (reason, the file it repeats)."""
+        if digest in self._exact:
+            return "duplicate", self._exact[digest]
+        minhash = _minhash(signature)
+        for other in sorted(self._near.query(minhash)):
+            equal = np.count_nonzero(self._signatures[other] == signature)
+            if equal >= self._threshold * PERMUTATIONS:
+                return "near duplicate", other
+        self._exact[digest] = name
+        self._signatures[name] = signature
+        self._near.insert(name, minhash, check_duplication=False)
+        return None
+
+
+def _minhash(values: Signature | None = None) -> MinHash:
+    return MinHash(
+        num_perm=PERMUTATIONS, scheme="affine32", hashfunc=int, hashvalues=values
+    )
