@@ -1,0 +1,83 @@
+"""From texts to the tokens a model completes, within its window.
+
+The order is: chunks of other files, then suffix, prefix, middle (see `fim.py`). What
+does not fit is dropped from the far ends: context first, then the prefix's beginning and
+the suffix's end. The prefix's left edge moves in steps of a quarter of its window, so
+that typing on only appends to what the prefix cache holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tabwise_model.fim import render_context, render_spm
+from tabwise_model.tokenizer import Tokenizer
+
+SUFFIX_SHARE = 4  # the suffix may take a quarter of the window
+CONTEXT_SHARE = 4  # and so may all chunks of other files together
+SENTINELS_USED = 3
+CHARS_PER_TOKEN = 8  # far more than any code has; bounds the text that is tokenised
+
+
+def fim_prompt(
+    tokenizer: Tokenizer,
+    prefix: str,
+    suffix: str,
+    context: Sequence[tuple[str, str]] = (),
+    *,
+    window: int,
+) -> list[int]:
+    """The fill-in-the-middle prompt of at most `window` tokens.
+
+    context: (path, text), the most useful last; a chunk that does not fit is left out.
+    Raises ValueError if `window` is under 16.
+    """
+    if window < 16:
+        raise ValueError(f"window must be at least 16 tokens, got {window}")
+    after = tokenizer.encode(suffix[: window * CHARS_PER_TOKEN])
+    after = after[: window // SUFFIX_SHARE]
+    chunks = _context_ids(tokenizer, context, window // CONTEXT_SHARE)
+    room = window - len(after) - len(chunks) - SENTINELS_USED
+    before = anchored_tail(tokenizer, prefix, room)
+    return chunks + render_spm(tokenizer, before, after)
+
+
+def plain_prompt(tokenizer: Tokenizer, code: str, *, window: int) -> list[int]:
+    """The last tokens of `code`, to be continued left to right; END if it is empty."""
+    return anchored_tail(tokenizer, code, window) or [tokenizer.end]
+
+
+def anchored_tail(tokenizer: Tokenizer, text: str, room: int) -> list[int]:
+    """The end of `text` in at most `room` tokens, cut only at every `room`-th character.
+
+    The cut is the first such place from which the rest fits. It is counted from the
+    beginning of the text, so it stays where it is while about a quarter of the window
+    is typed.
+    """
+    if room < 1:
+        return []
+    ids = tokenizer.encode(text[_next_cut(len(text) - room * CHARS_PER_TOKEN, room) :])
+    if len(ids) <= room:
+        return ids
+    start = len(text) - len(tokenizer.decode(ids[-room:]))
+    while len(ids) > room:
+        start = _next_cut(start, room)
+        ids = tokenizer.encode(text[start:])
+        start += 1
+    return ids
+
+
+def _next_cut(place: int, room: int) -> int:
+    """The first multiple of `room` at or after `place`, at least 0."""
+    return max(0, -(-place // room) * room)
+
+
+def _context_ids(
+    tokenizer: Tokenizer, context: Sequence[tuple[str, str]], room: int
+) -> list[int]:
+    kept: list[int] = []
+    for path, text in reversed(context):
+        ids = render_context(tokenizer, path, text[: room * CHARS_PER_TOKEN])
+        if len(kept) + len(ids) <= room:
+            kept = ids + kept
+    return kept
