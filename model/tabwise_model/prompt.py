@@ -2,8 +2,8 @@
 
 The order is: chunks of other files, then suffix, prefix, middle (see `fim.py`). What
 does not fit is dropped from the far ends: context first, then the prefix's beginning and
-the suffix's end. The prefix's left edge moves in steps of a quarter of its window, so
-that typing on only appends to what the prefix cache holds.
+the suffix's end. The prefix's left edge moves in large steps, so that typing on only
+appends to what the prefix cache holds.
 """
 
 from __future__ import annotations
@@ -48,28 +48,29 @@ def plain_prompt(tokenizer: Tokenizer, code: str, *, window: int) -> list[int]:
 
 
 def anchored_tail(tokenizer: Tokenizer, text: str, room: int) -> list[int]:
-    """The end of `text` in at most `room` tokens, cut only at every `room`-th character.
+    """The end of `text` in at most `room` tokens, cut only at every room/2-th character.
 
     The cut is the first such place from which the rest fits. It is counted from the
-    beginning of the text, so it stays where it is while about a quarter of the window
-    is typed.
+    beginning of the text, so it stays where it is until about an eighth of the window
+    has been typed.
     """
     if room < 1:
         return []
-    ids = tokenizer.encode(text[_next_cut(len(text) - room * CHARS_PER_TOKEN, room) :])
+    step = max(1, room // 2)
+    ids = tokenizer.encode(text[_cut(len(text) - room * CHARS_PER_TOKEN, step) :])
     if len(ids) <= room:
         return ids
     start = len(text) - len(tokenizer.decode(ids[-room:]))
     while len(ids) > room:
-        start = _next_cut(start, room)
+        start = _cut(start, step)
         ids = tokenizer.encode(text[start:])
         start += 1
     return ids
 
 
-def _next_cut(place: int, room: int) -> int:
-    """The first multiple of `room` at or after `place`, at least 0."""
-    return max(0, -(-place // room) * room)
+def _cut(place: int, step: int) -> int:
+    """The first multiple of `step` at or after `place`, at least 0."""
+    return max(0, -(-place // step) * step)
 
 
 def _context_ids(

@@ -26,9 +26,9 @@ def test_typing_on_only_appends_but_for_a_few_moves_of_the_edge() -> None:
     before = anchored_tail(T, CODE, 400)
     for typed in range(1, 400):
         after = anchored_tail(T, CODE + "x" * typed, 400)
-        moves += after[:50] != before[:50]
+        moves += after[:100] != before[:100]
         before = after
-    assert 1 <= moves <= 2
+    assert 1 <= moves <= 3
 
 
 def test_a_context_chunk_that_does_not_fit_is_left_out() -> None:
