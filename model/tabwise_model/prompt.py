@@ -1,8 +1,9 @@
 """From texts to the tokens a model completes, within its window.
 
 The order is: chunks of other files, then suffix, prefix, middle (see `fim.py`). What
-does not fit is dropped from the far ends: context first, then the prefix's beginning and
-the suffix's end. The prefix's left edge moves in large steps, so that typing on only
+does not fit is dropped from the far ends: context first, then the beginning of the
+prefix and the end of the suffix.
+The prefix's left edge moves in large steps, so that typing on only
 appends to what the prefix cache holds.
 """
 
@@ -48,7 +49,7 @@ def plain_prompt(tokenizer: Tokenizer, code: str, *, window: int) -> list[int]:
 
 
 def anchored_tail(tokenizer: Tokenizer, text: str, room: int) -> list[int]:
-    """The end of `text` in at most `room` tokens, cut only at every room/2-th character.
+    """The end of `text` in at most `room` tokens, cut at every room/2-th character.
 
     The cut is the first such place from which the rest fits. It is counted from the
     beginning of the text, so it stays where it is until about an eighth of the window

@@ -25,6 +25,9 @@ class Chunk:
     tokens: tuple[int, ...]
 
 
+Logits = npt.NDArray[np.float32]
+
+
 class Runner(Protocol):
     """A model with `n_slots` KV slots of `slot_tokens` tokens each.
 
@@ -37,12 +40,12 @@ class Runner(Protocol):
     n_slots: int
     slot_tokens: int
 
-    def extend(self, chunks: Sequence[Chunk]) -> npt.NDArray[np.float32]:
+    def extend(self, chunks: Sequence[Chunk]) -> Logits:
         """Append each chunk to its slot. Returns (len(chunks), V) logits, each those
         after its chunk's last token; the array may be reused by the next call."""
         ...
 
-    def extend_all(self, chunk: Chunk) -> npt.NDArray[np.float32]:
+    def extend_all(self, chunk: Chunk) -> Logits:
         """Append one chunk; returns (T, V) logits after each of its tokens."""
         ...
 
