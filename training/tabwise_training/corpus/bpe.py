@@ -1,4 +1,4 @@
-"""Training our byte-level BPE with the `tokenizers` library, kept in tiktoken's form."""
+"""Training our byte-level BPE with the `tokenizers` library; tiktoken's form."""
 
 from __future__ import annotations
 

@@ -9,43 +9,69 @@ from pathlib import Path
 
 import numpy as np
 
-from tabwise_training.corpus.duplicates import Hashes, windows, word_hashes
+from tabwise_training.corpus.duplicates import (
+    Hashes,
+    split_words,
+    windows,
+    word_hashes,
+)
 from tabwise_training.errors import CorpusError
 
 WINDOW = 12  # words
+MIN_NAMES = 7  # different words but numbers in a window; idioms have fewer
 
 
 class Contamination:
     """The word windows of evaluation tasks."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        parts = [_full_windows(word_hashes(text)) for text in texts]
-        self._known = np.unique(np.concatenate([np.empty(0, np.uint64), *parts]))
+        parts = [np.empty(0, np.uint64), *map(_telling_windows, texts)]
+        self._known = np.unique(np.concatenate(parts))
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def hits(self, words: Hashes) -> int:
-        """How many of a file's windows stand in the tasks."""
-        found = _full_windows(words)
-        at = np.searchsorted(self._known, found).clip(max=max(0, len(self) - 1))
-        return int((self._known[at] == found).sum()) if len(self) else 0
+    def touches(self, words: Hashes) -> bool:
+        """Whether a file, as `word_hashes`, has a window of some task."""
+        if len(self) == 0 or len(words) < WINDOW:
+            return False
+        found = windows(words, WINDOW)
+        at = np.searchsorted(self._known, found).clip(max=len(self) - 1)
+        return bool((self._known[at] == found).any())
 
 
-def _full_windows(words: Hashes) -> Hashes:
-    return windows(words, WINDOW) if len(words) >= WINDOW else words[:0]
+def _telling_windows(text: str) -> Hashes:
+    words = split_words(text)
+    if len(words) < WINDOW:
+        return np.empty(0, np.uint64)
+    telling = [
+        len({w for w in words[i : i + WINDOW] if not w[:1].isdigit()}) >= MIN_NAMES
+        for i in range(len(words) - WINDOW + 1)
+    ]
+    found: Hashes = windows(word_hashes(text), WINDOW)[np.array(telling)]
+    return found
 
 
 def read_tasks(files: Iterable[Path]) -> Iterator[str]:
-    """The text of each task of HumanEval-Infilling files (JSON lines, gzipped or not)."""
+    """The text of each task of HumanEval-Infilling files (JSON lines, gzipped or not).
+
+    Raises CorpusError naming the file that cannot be read.
+    """
     for file in files:
         try:
-            with (
-                gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines
-            ):
-                for line in lines:
-                    task = json.loads(line)
-                    yield task["prompt"] + task["canonical_solution"] + task["suffix"]
-                    yield task["test"]
-        except (OSError, ValueError, KeyError) as error:
-            raise CorpusError(f"cannot read tasks of {file}: {error!r}") from error
+            yield from _read_tasks(file)
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise CorpusError(
+                f"{file} is not a file of evaluation tasks (JSON lines with prompt, "
+                f"canonical_solution, suffix, test): {error!r}"
+            ) from error
+
+
+def _read_tasks(file: Path) -> Iterator[str]:
+    data = file.read_bytes()
+    if data.startswith(b"\x1f\x8b"):
+        data = gzip.decompress(data)
+    for line in data.decode("utf-8").splitlines():
+        task = json.loads(line)
+        yield task["prompt"] + task["canonical_solution"] + task["suffix"]
+        yield task["test"]

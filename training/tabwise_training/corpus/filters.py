@@ -1,20 +1,25 @@
-"""What a single file must be to stand in the corpus; the first reason found is given."""
+"""What a single file must be to stand in the corpus, and the first reason against."""
 
 from __future__ import annotations
 
 import re
 
+import numpy as np
+import numpy.typing as npt
+
 MIN_CHARACTERS = 101
 MAX_LINE = 1000  # characters
 MAX_MEAN_LINE = 100
 MIN_ALNUM = 0.25  # of all characters
-MAX_DIGITS = 0.2
-HEAD = 3000  # characters; where markers and licence headers stand
+MAX_LITERALS = 0.2  # digits and hexadecimal literals, of characters not blank
+HEAD = 3000  # characters, and
+HEAD_LINES = 12  # lines, where markers and licence headers stand
 
 _GENERATED = re.compile(
-    r"generated (by|from|with|using|file|code|automatically)|auto-?generated|"
-    r"automatically generated|do not (edit|modify)|@generated|protocol buffer compiler",
-    re.IGNORECASE,
+    r"^\s*(?:#|\"\"\"|''').*\bgenerated (?:by|from|with|using|file|code)\b|"
+    r"auto-?generated|automatically generated|do not (?:edit|modify)|@generated|"
+    r"this file (?:is|was) generated|this is a generated file|^\s*#.*protocol buffer",
+    re.IGNORECASE | re.MULTILINE,
 )
 _COPYLEFT = re.compile(
     r"gnu\s+(lesser\s+|affero\s+|library\s+)?general\s+public|"
@@ -23,11 +28,11 @@ _COPYLEFT = re.compile(
     r"(sharealike|noncommercial)",
     re.IGNORECASE,
 )
-_LITERAL = re.compile(r"0x[0-9a-fA-F]+|\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\d+")
+_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+|\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}")
 
 
 def decode(data: bytes) -> str | None:
-    """The text of a source file with `\\n` line ends, or None if it is not UTF-8 text."""
+    """A source file's text with `\\n` line ends, or None if it is not UTF-8 text."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -44,23 +49,35 @@ def reason_to_drop(text: str) -> str | None:
     lines = text.split("\n")
     if max(map(len, lines)) > MAX_LINE or len(text) / len(lines) > MAX_MEAN_LINE:
         return "long lines"
-    if is_generated(text):
+    if _GENERATED.search("\n".join(lines[:HEAD_LINES])[:HEAD]):
         return "generated"
     if _COPYLEFT.search(text[:HEAD]):
         return "licence header"
-    return _data_like(text)
+    return _reason_of_characters(text)
 
 
-def is_generated(text: str) -> bool:
-    """Whether the head of the file says that a program wrote it."""
-    return _GENERATED.search("\n".join(text[:HEAD].split("\n")[:12])) is not None
-
-
-def _data_like(text: str) -> str | None:
-    squeezed = "".join(text.split())
-    if sum(map(str.isalnum, squeezed)) < MIN_ALNUM * len(text):
+def _reason_of_characters(text: str) -> str | None:
+    """Judge by shares of letters and of digits, counted over the bytes at once."""
+    counts = np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=256)
+    digits = _count(counts, "0", "9")
+    # The first byte of a character outside ASCII counts as one letter.
+    letters = _count(counts, "a", "z") + _count(counts, "A", "Z")
+    letters += int(counts[0xC0:].sum())
+    if letters + digits < MIN_ALNUM * len(text):
         return "few letters"
-    literals = sum(len(found) for found in _LITERAL.findall(squeezed))
-    if literals > MAX_DIGITS * len(squeezed):
+    dense = len(text) - int(counts[[0x20, 0x09, 0x0A]].sum())
+    if digits + _hexadecimal_letters(text) > MAX_LITERALS * dense:
         return "digits"
     return None
+
+
+def _count(counts: npt.NDArray[np.intp], first: str, last: str) -> int:
+    return int(counts[ord(first) : ord(last) + 1].sum())
+
+
+def _hexadecimal_letters(text: str) -> int:
+    """Characters of hexadecimal literals that are not digits."""
+    if "0x" not in text and "\\x" not in text and "\\u" not in text:
+        return 0
+    found = "".join(_HEXADECIMAL.findall(text))
+    return sum(not letter.isdigit() for letter in found)

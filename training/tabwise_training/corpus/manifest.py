@@ -1,24 +1,27 @@
 """The package manifest: which releases make the corpus, and in which split.
 
-A family is everything that one project or vendor writes; a family is in one split only,
-so that held-out code is never a sibling of code that was trained on.
+A family is everything that one project or vendor writes; a family is in one split
+only, so that held-out code is never a sibling of code that was trained on. The split
+"time" is the exception by design: files that a later release of a package added.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import attrs
 import cattrs
-from attrs.validators import ge, gt, in_
+from attrs.validators import gt, in_, optional
 from cattrs.errors import BaseValidationError
 from cattrs.v import transform_error
 
 from tabwise_training.errors import ManifestError
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "time")
 PERMISSIVE = frozenset(
     {
         "0BSD",
@@ -36,17 +39,23 @@ PERMISSIVE = frozenset(
 
 @attrs.frozen(kw_only=True)
 class Package:
-    """One pinned release. cap_mb bounds its source text, in 10^6 bytes of UTF-8."""
+    """One pinned release. cap_mb bounds its source text, in 10^6 bytes of UTF-8.
+
+    python: the Python version to download for, where it is not the running one.
+    """
 
     name: str
     version: str
     licence: str
     family: str
     split: str = attrs.field(default="train", validator=in_(SPLITS))
-    sha256: str = ""
-    cap_mb: float | None = attrs.field(
-        default=None, validator=attrs.validators.optional(gt(0))
-    )
+    sha256: str | None = None
+    cap_mb: float | None = attrs.field(default=None, validator=optional(gt(0)))
+    python: str | None = None
+
+    @property
+    def pin(self) -> str:
+        return f"{self.name}=={self.version}"
 
 
 @attrs.frozen(kw_only=True)
@@ -54,19 +63,29 @@ class Stdlib:
     """The running Python's own standard library."""
 
     split: str = attrs.field(default="train", validator=in_(SPLITS))
-    cap_mb: float | None = attrs.field(
-        default=None, validator=attrs.validators.optional(gt(0))
-    )
+    cap_mb: float | None = attrs.field(default=None, validator=optional(gt(0)))
 
 
 @attrs.frozen(kw_only=True)
 class Manifest:
-    """What `tabwise collect --manifest` reads. test_share bounds test files' bytes."""
+    """What `tabwise collect --manifest` reads.
+
+    test_share: tests' part of a package's text, at most, 0..1.
+    """
 
     cap_mb: float = attrs.field(default=3.0, validator=gt(0))
-    test_share: float = attrs.field(default=0.15, validator=ge(0))
+    test_share: float = attrs.field(
+        default=0.15,
+        validator=[attrs.validators.ge(0), attrs.validators.le(1)],
+    )
     stdlib: Stdlib | None = None
     package: tuple[Package, ...] = ()
+
+    def earlier(self, later: Package) -> Package:
+        """The entry that a "time" entry is compared with."""
+        return next(
+            p for p in self.package if p.name == later.name and p.split != "time"
+        )
 
 
 def load_manifest(file: Path) -> Manifest:
@@ -78,7 +97,8 @@ def load_manifest(file: Path) -> Manifest:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ManifestError(f"{file} is not TOML: {error}") from error
     manifest = _structure(data, file)
-    _check(manifest, file)
+    for problem in _problems(manifest):
+        raise ManifestError(f"{file}: {problem}")
     return manifest
 
 
@@ -90,28 +110,59 @@ def _structure(data: dict[str, Any], file: Path) -> Manifest:
         raise ManifestError(f"{file}: " + "; ".join(transform_error(error))) from error
 
 
-def _check(manifest: Manifest, file: Path) -> None:
-    splits: dict[str, str] = {}
-    names: set[str] = set()
-    for entry in manifest.package:
-        if entry.name in names:
-            raise ManifestError(f"{file}: {entry.name} is listed twice")
-        names.add(entry.name)
-        if not _permitted(entry.licence):
-            raise ManifestError(
-                f"{file}: {entry.name} has licence {entry.licence!r}; "
-                f"permitted are {', '.join(sorted(PERMISSIVE))}"
-            )
-        if splits.setdefault(entry.family, entry.split) != entry.split:
-            raise ManifestError(
-                f"{file}: family {entry.family!r} is in {splits[entry.family]} and, "
-                f"with {entry.name}, in {entry.split}; a family is in one split"
-            )
+def _problems(manifest: Manifest) -> list[str]:
+    held = [p for p in manifest.package if p.split != "time"]
+    later = [p for p in manifest.package if p.split == "time"]
+    counts = Counter(p.name for p in held) + Counter(f"{p.name} (time)" for p in later)
+    return [
+        *(f"{name} is listed twice" for name, count in counts.items() if count > 1),
+        *(
+            f"{p.name} has licence {p.licence!r}; permitted are "
+            f"{', '.join(sorted(PERMISSIVE))}"
+            for p in manifest.package
+            if not permitted(p.licence)
+        ),
+        *_torn_families(held),
+        *(
+            f'{p.name} has split "time" and no earlier release in another split'
+            for p in later
+            if p.name not in counts
+        ),
+    ]
 
 
-def _permitted(licence: str) -> bool:
-    """Whether some alternative of an `A OR B` expression consists of permitted ones."""
+def _torn_families(packages: list[Package]) -> list[str]:
+    first: dict[str, Package] = {}
+    return [
+        f"family {p.family!r} is in {first[p.family].split} and, with {p.name}, in "
+        f"{p.split}; a family is in one split"
+        for p in packages
+        if first.setdefault(p.family, p).split != p.split
+    ]
+
+
+def permitted(licence: str) -> bool:
+    """Whether some alternative of an `A OR B` expression has permitted ones only."""
     return any(
         all(part.strip("() ") in PERMISSIVE for part in choice.split(" AND "))
         for choice in licence.split(" OR ")
     )
+
+
+def with_hashes(text: str, hashes: dict[tuple[str, str], str]) -> str:
+    """A manifest's text with `sha256` of each (name, version) filled in; nothing else
+    changes."""
+    head, *entries = text.split("[[package]]")
+    return "[[package]]".join([head, *(_with_hash(e, hashes) for e in entries)])
+
+
+def _with_hash(entry: str, hashes: dict[tuple[str, str], str]) -> str:
+    data = tomllib.loads(entry)
+    found = hashes.get((data["name"], data["version"]))
+    if found is None:
+        return entry
+    lines = [line for line in entry.split("\n") if not line.startswith("sha256 ")]
+    own = takewhile(lambda i: not lines[i].startswith("["), range(len(lines)))
+    last = max(i for i in own if " = " in lines[i])
+    lines.insert(last + 1, f'sha256 = "{found}"')
+    return "\n".join(lines)

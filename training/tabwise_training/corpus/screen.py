@@ -17,6 +17,7 @@ import attrs
 from tabwise_training.corpus.decontaminate import Contamination
 from tabwise_training.corpus.duplicates import Signature, digest, signature, word_hashes
 from tabwise_training.corpus.filters import decode, reason_to_drop
+from tabwise_training.corpus.licences import copyleft_folders
 from tabwise_training.corpus.secrets import holds_secret
 from tabwise_training.corpus.sources import (
     File,
@@ -24,120 +25,173 @@ from tabwise_training.corpus.sources import (
     is_vendored,
     read_folder,
     read_wheel,
+    wheel_paths,
 )
 
-MB = 1_000_000
+Source = tuple[str, str]  # path, text
+NAMED = frozenset({"secret", "evaluation task", "licence file", "licence header"})
 
 
 @attrs.frozen(kw_only=True)
 class Unit:
-    """One source to screen. `paths` is None for a wheel; sizes are bytes of UTF-8."""
+    """One source to screen. Sizes are bytes of UTF-8.
+
+    source: a wheel, or a folder whose files are `paths`. earlier: the wheel of an
+    earlier release, of which no path may be taken. test_share: of what is kept.
+    copyleft: folders (`a/b/`, "" for all) whose files are not to be taken.
+    """
 
     package: str
     family: str
     split: str
     source: Path
     paths: list[str] | None = None
+    earlier: Path | None = None
     cap_bytes: int | None = None
     test_share: float = 1.0
+    copyleft: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
 class Kept:
-    """A file that passed; `offset` is where its line begins in the spool file."""
+    """A file that passed every filter but the one for duplicates."""
 
     path: str
-    offset: int
     size: int
     digest: str
     signature: Signature
 
 
 @attrs.define(kw_only=True)
+class Tally:
+    """How much was found and dropped, in files and bytes, and which files by name for
+    the reasons that someone will want to look into."""
+
+    files: Counter[str] = attrs.field(factory=Counter)
+    sizes: Counter[str] = attrs.field(factory=Counter)
+    found_files: int = 0
+    found_bytes: int = 0
+    named: list[tuple[str, str]] = attrs.field(factory=list)
+
+    def drop(self, reason: str, path: str, size: int) -> None:
+        self.files[reason] += 1
+        self.sizes[reason] += size
+        if reason in NAMED:
+            self.named.append((reason, path))
+
+    def add(self, other: Tally, prefix: str = "") -> None:
+        """Add another's counts; `prefix` goes before its named paths."""
+        self.files.update(other.files)
+        self.sizes.update(other.sizes)
+        self.found_files += other.found_files
+        self.found_bytes += other.found_bytes
+        self.named += [(reason, prefix + path) for reason, path in other.named]
+
+
+@attrs.frozen(kw_only=True)
 class Screened:
-    """The outcome for one unit: what was kept, and (files, bytes) dropped by reason."""
+    """The outcome for one unit: `spool` holds a line for each of `kept`, in order."""
 
     unit: Unit
     spool: Path
-    kept: list[Kept] = attrs.field(factory=list)
-    files: Counter[str] = attrs.field(factory=Counter)
-    sizes: Counter[str] = attrs.field(factory=Counter)
-
-    def drop(self, reason: str, size: int) -> None:
-        self.files[reason] += 1
-        self.sizes[reason] += size
+    kept: list[Kept]
+    tally: Tally
 
 
 def screen(unit: Unit, spool: Path, contamination: Contamination) -> Screened:
     """Filter a source's files and write those that stay to `spool`, a line each."""
-    out = Screened(unit=unit, spool=spool)
-    with spool.open("wb") as stream:
-        for path, text in _capped(unit, _filtered(unit, out), out):
-            words = word_hashes(text)
-            if contamination.hits(words):
-                out.drop("evaluation task", len(text))
-                continue
-            row = {
-                "package": unit.package,
-                "family": unit.family,
-                "path": path,
-                "text": text,
-            }
-            offset = stream.tell()
-            stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-            out.kept.append(
-                Kept(
-                    path=path,
-                    offset=offset,
-                    size=len(text.encode()),
-                    digest=digest(text),
-                    signature=signature(words),
-                )
-            )
-    return out
-
-
-def _files(unit: Unit) -> Iterable[File]:
-    if unit.paths is None:
-        return read_wheel(unit.source)
-    return read_folder(unit.source, unit.paths)
-
-
-def _filtered(unit: Unit, out: Screened) -> list[tuple[str, str]]:
+    tally = Tally()
     kept = []
-    for path, data in _files(unit):
-        out.drop("found", len(data))
-        text = None if is_vendored(path) else decode(data)
-        if text is None:
-            reason: str | None = "vendored" if is_vendored(path) else "undecodable"
-        else:
-            reason = reason_to_drop(text) or ("secret" if holds_secret(text) else None)
-        if text is None or reason is not None:
-            out.drop(reason or "", len(data))
-        else:
-            kept.append((path, text))
-    return kept
+    chosen = _capped(unit, _filtered(unit, contamination, tally), tally)
+    with spool.open("w", encoding="utf-8") as stream:
+        for path, text in chosen:
+            stream.write(_line(unit, path, text))
+            kept.append(_kept(path, text))
+    return Screened(unit=unit, spool=spool, kept=kept, tally=tally)
 
 
-def _capped(
-    unit: Unit, files: list[tuple[str, str]], out: Screened
-) -> list[tuple[str, str]]:
+def _line(unit: Unit, path: str, text: str) -> str:
+    row = {"package": unit.package, "family": unit.family, "path": path, "text": text}
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _kept(path: str, text: str) -> Kept:
+    return Kept(
+        path=path,
+        size=len(text.encode()),
+        digest=digest(text),
+        signature=signature(word_hashes(text)),
+    )
+
+
+def _filtered(
+    unit: Unit, contamination: Contamination, tally: Tally
+) -> Iterable[Source]:
+    earlier = frozenset[str]() if unit.earlier is None else wheel_paths(unit.earlier)
+    copyleft, files = _files(unit)
+    for path, data in files:
+        tally.found_files += 1
+        tally.found_bytes += len(data)
+        text = decode(data)
+        reason = _reason_of_path(path, copyleft, earlier)
+        if reason is None:
+            reason = _reason_of_text(text, contamination)
+        if reason is None and text is not None:
+            yield path, text
+        else:
+            tally.drop(reason or "undecodable", path, len(data))
+
+
+def _files(unit: Unit) -> tuple[tuple[str, ...], Iterable[File]]:
+    """The folders not to be taken, and the source files."""
+    if unit.paths is not None:
+        return unit.copyleft, read_folder(unit.source, unit.paths)
+    found = list(read_wheel(unit.source))
+    files = [(path, data) for path, data in found if path.endswith(".py")]
+    return copyleft_folders(found), files
+
+
+def _reason_of_path(
+    path: str, copyleft: tuple[str, ...], earlier: frozenset[str]
+) -> str | None:
+    if is_vendored(path):
+        return "vendored"
+    if path.startswith(copyleft):
+        return "licence file"
+    return "earlier release" if path in earlier else None
+
+
+def _reason_of_text(text: str | None, contamination: Contamination) -> str | None:
+    if text is None:
+        return "undecodable"
+    reason = reason_to_drop(text)
+    if reason is not None:
+        return reason
+    if contamination.touches(word_hashes(text)):
+        return "evaluation task"
+    return "secret" if holds_secret(text) else None
+
+
+def _capped(unit: Unit, files: Iterable[Source], tally: Tally) -> list[Source]:
     """At most the unit's bytes, tests at most their share, drawn by the path's hash."""
-    total = sum(len(text.encode()) for _, text in files)
-    cap = total if unit.cap_bytes is None else min(total, unit.cap_bytes)
-    room, test_room = cap, int(cap * unit.test_share)
+    if unit.cap_bytes is None:
+        return list(files)
+    sized = [(path, text, len(text.encode())) for path, text in files]
+    room = min(unit.cap_bytes, sum(size for _, _, size in sized))
+    test_room = room * unit.test_share
     kept = []
-    for path, text in sorted(
-        files, key=lambda f: hashlib.sha256(f[0].encode()).digest()
-    ):
-        size = len(text.encode())
+    for path, text, size in sorted(sized, key=_draw):
         test = is_test(path)
         if test and size > test_room:
-            out.drop("too many tests", size)
+            tally.drop("too many tests", path, size)
         elif size > room:
-            out.drop("over the cap", size)
+            tally.drop("over the cap", path, size)
         else:
             kept.append((path, text))
             room -= size
             test_room -= size * test
     return sorted(kept)
+
+
+def _draw(file: tuple[str, str, int]) -> bytes:
+    return hashlib.sha256(file[0].encode()).digest()

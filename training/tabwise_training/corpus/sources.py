@@ -1,6 +1,6 @@
-"""Where source files come from: folders, git repositories, wheels, the standard library.
+"""Where source files come from: folders, git repositories, wheels, the stdlib.
 
-Each source gives (path, bytes) in a fixed order and knows nothing of filters.
+A source gives (path, bytes) of its *.py in a fixed order and knows nothing of filters.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tabwise_training.corpus.licences import is_licence_file
 from tabwise_training.errors import CorpusError
 
 SKIPPED_FOLDERS = frozenset(
@@ -19,20 +20,20 @@ SKIPPED_FOLDERS = frozenset(
 )
 VENDORED_FOLDERS = frozenset(
     {
-        "_vendor",
-        "vendor",
-        "_vendored",
-        "vendored",
-        "_vendored_packages",
-        "third_party",
+        "_distutils",
         "_external",
+        "_vendor",
+        "_vendored",
+        "_vendored_packages",
         "extern",
         "externals",
+        "third_party",
         "thirdparty",
-        "pep517",
-        "_distutils",
+        "vendor",
+        "vendored",
     }
 )
+TEST_FOLDERS = frozenset({"test", "tests", "testing", "_tests", "idle_test"})
 File = tuple[str, bytes]
 
 
@@ -44,7 +45,7 @@ def is_test(path: str) -> bool:
     """Whether a path is that of a test by Python's usual names."""
     *folders, name = path.lower().split("/")
     return (
-        not {"test", "tests", "testing", "_tests"}.isdisjoint(folders)
+        not TEST_FOLDERS.isdisjoint(folders)
         or name.startswith("test_")
         or name.endswith("_test.py")
         or name == "conftest.py"
@@ -52,9 +53,10 @@ def is_test(path: str) -> bool:
 
 
 def list_folder(root: Path) -> list[str]:
-    """Relative paths of a folder's *.py, sorted; what git ignores is not listed.
+    """Relative paths of a folder's *.py and licence files, sorted.
 
-    Raises CorpusError if the folder does not exist.
+    In a git repository what git ignores is not listed. Raises CorpusError if `root` is
+    not a folder.
     """
     if not root.is_dir():
         raise CorpusError(f"{root} is not a folder")
@@ -63,7 +65,7 @@ def list_folder(root: Path) -> list[str]:
     return sorted(
         path
         for path in found
-        if path.endswith(".py")
+        if (path.endswith(".py") or is_licence_file(path))
         and SKIPPED_FOLDERS.isdisjoint(path.split("/")[:-1])
         and (root / path).is_file()
     )
@@ -89,29 +91,44 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def read_folder(root: Path, paths: list[str]) -> Iterator[File]:
+    """Raises CorpusError naming a file that cannot be read."""
     for path in paths:
-        yield path, (root / path).read_bytes()
+        try:
+            yield path, (root / path).read_bytes()
+        except OSError as error:
+            raise CorpusError(f"cannot read {root / path}: {error.strerror}") from error
 
 
 def read_wheel(file: Path) -> Iterator[File]:
-    """The *.py of a wheel, by path. Raises CorpusError if it is not a readable zip."""
+    """A wheel's *.py and licence files, sorted. Raises CorpusError if it is no zip."""
     try:
         with zipfile.ZipFile(file) as archive:
             for name in sorted(archive.namelist()):
-                if name.endswith(".py"):
+                if name.endswith(".py") or is_licence_file(name):
                     yield name, archive.read(name)
     except (zipfile.BadZipFile, OSError) as error:
         raise CorpusError(f"{file} is not a readable wheel: {error}") from error
 
 
-def read_metadata(file: Path) -> dict[str, str]:
-    """Text of everything in a wheel's .dist-info folder that names its licence."""
-    with zipfile.ZipFile(file) as archive:
-        return {
-            name: archive.read(name).decode("utf-8", "replace")
-            for name in archive.namelist()
-            if ".dist-info/" in name and not name.endswith(("/", "RECORD"))
-        }
+def wheel_paths(file: Path) -> frozenset[str]:
+    """The names of everything in a wheel. Raises CorpusError if it is no zip."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return frozenset(archive.namelist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise CorpusError(f"{file} is not a readable wheel: {error}") from error
+
+
+def wheel_metadata(file: Path) -> str:
+    """A wheel's METADATA, empty if it has none."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if name.endswith(".dist-info/METADATA"):
+                    return archive.read(name).decode("utf-8", "replace")
+    except (zipfile.BadZipFile, OSError) as error:
+        raise CorpusError(f"{file} is not a readable wheel: {error}") from error
+    return ""
 
 
 def stdlib_folder() -> Path:
