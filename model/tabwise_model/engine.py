@@ -1,8 +1,8 @@
 """The engine: requests in, generations out, one `step()` at a time.
 
 step = expire -> admit -> schedule -> run -> postprocess. It owns the scheduling and one
-runner, is called from one thread, and imports no torch. Each step runs one forward
-pass: every decoding request's newest token, and up to `prefill_chunk` prompt tokens shared
+runner, is called from one thread, and imports no torch. A step is one forward pass over
+every decoding request's newest token, and up to `prefill_chunk` prompt tokens shared
 fairly among requests still prefilling, so a long prompt never holds the others longer
 than one chunk.
 """

@@ -1,0 +1,39 @@
+"""`tabwise serve`: run the inference backend."""
+
+from __future__ import annotations
+
+import argparse
+
+from tabwise_server.settings import load_settings
+
+_FLAGS = (
+    ("host", str, "address to listen on; 127.0.0.1 keeps it to this machine"),
+    ("port", int, "port to listen on; 0 takes a free one"),
+    ("checkpoint", str, "a shipped checkpoint's name, or a folder"),
+    ("runner", str, "auto, native or torch"),
+    ("device", str, "auto, cpu or cuda (the torch runner's)"),
+    ("threads", int, "threads for the model"),
+    ("slots", int, "sequences kept in memory at once"),
+    ("max_queue", int, "requests waiting or running before 503"),
+    ("idle_exit_s", float, "with --daemon: leave after so many idle seconds"),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    for name, kind, text in _FLAGS:
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, dest=name, type=kind, help=text)
+    parser.add_argument(
+        "--daemon",
+        action="store_true",
+        default=None,
+        help="be the user's shared backend: free port, own key, leave when idle",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    flags = {name: getattr(arguments, name) for name, _, _ in _FLAGS}
+    settings = load_settings({"serve": {**flags, "daemon": arguments.daemon}})
+    from tabwise_server.serving.run import serve
+
+    return serve(settings.serve)

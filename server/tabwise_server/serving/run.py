@@ -1,0 +1,170 @@
+"""`tabwise serve` as a process: load, listen, drain, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import logging.handlers
+import os
+import secrets
+import signal
+import time
+
+import attrs
+from aiohttp import web
+
+from tabwise_model.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    resolve_checkpoint,
+)
+from tabwise_model.runners.choose import NoRunner, load_runner
+from tabwise_server import __version__
+from tabwise_server.daemon_state import (
+    DaemonState,
+    exclusive_lock,
+    remove_state,
+    write_state,
+)
+from tabwise_server.errors import CheckpointMissing, SettingsError
+from tabwise_server.serving.app import make_app
+from tabwise_server.serving.service import CompletionService
+from tabwise_server.settings import ServeSettings, state_folder
+
+logger = logging.getLogger(__name__)
+
+DRAIN_S = 10.0
+LOG_BYTES = 1_000_000
+
+
+def serve(settings: ServeSettings) -> int:
+    """Run the backend until it is told to stop; returns the exit status.
+
+    Raises CheckpointMissing or SettingsError before listening.
+    """
+    if not settings.daemon:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        asyncio.run(_serve(settings))
+        return 0
+    with exclusive_lock() as mine:
+        if not mine:
+            return 0  # another daemon lives; whoever asked for one will find it
+        _log_to_file()
+        daemon = attrs.evolve(settings, port=0, api_key=secrets.token_urlsafe(32))
+        try:
+            asyncio.run(_serve(daemon))
+        except Exception:
+            logger.exception("the daemon failed")
+            raise
+        finally:
+            remove_state(os.getpid())
+    return 0
+
+
+def load_service(settings: ServeSettings) -> CompletionService:
+    """The checkpoint in a runner. Raises CheckpointMissing or SettingsError."""
+    try:
+        checkpoint = load_checkpoint(resolve_checkpoint(settings.checkpoint))
+    except CheckpointError as error:
+        raise CheckpointMissing(str(error)) from error
+    try:
+        runner = load_runner(
+            checkpoint,
+            runner=settings.runner,
+            device=settings.device,
+            threads=settings.threads,
+            n_slots=settings.slots,
+            slot_tokens=checkpoint.config.block_size,
+        )
+    except NoRunner as error:
+        raise SettingsError(str(error)) from error
+    return CompletionService(checkpoint, runner, settings)
+
+
+async def _serve(settings: ServeSettings) -> None:
+    service = load_service(settings)
+    runner = web.AppRunner(
+        make_app(service, settings),
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=DRAIN_S,
+    )
+    await runner.setup()
+    try:
+        port = await _listen(runner, settings)
+        logger.info(
+            "%s on %s: http://%s:%d", service.checkpoint.name, service.device,
+            settings.host, port,
+        )  # fmt: skip
+        if settings.daemon:
+            write_state(_state(service, settings, port))
+        await _until_told(service, settings)
+        service.draining = True
+        remove_state(os.getpid())
+    finally:
+        # stops listening, and waits for those being answered, at most DRAIN_S
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, settings: ServeSettings) -> int:
+    """Listen; returns the port. Raises SettingsError if it is taken."""
+    site = web.TCPSite(runner, settings.host, settings.port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "choose another with --port"
+        ) from error
+    return int(runner.addresses[0][1])
+
+
+async def _until_told(service: CompletionService, settings: ServeSettings) -> None:
+    """Return on SIGTERM or SIGINT, or for a daemon after being idle."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(name, _tell, told)
+    limit = settings.idle_exit_s if settings.daemon else 0
+    while not told.is_set():
+        idle = time.monotonic() - service.last_request
+        if limit and idle >= limit and not service.places.taken:
+            logger.info("idle for %.0f s; leaving", idle)
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(told.wait(), limit - idle if limit else None)
+
+
+def _tell(told: asyncio.Event) -> None:
+    """The first signal asks to drain; a second ends the process at once."""
+    if told.is_set():
+        remove_state(os.getpid())
+        os._exit(1)
+    told.set()
+
+
+def _state(
+    service: CompletionService, settings: ServeSettings, port: int
+) -> DaemonState:
+    assert settings.api_key is not None
+    return DaemonState(
+        pid=os.getpid(),
+        port=port,
+        token=settings.api_key,
+        started=time.time(),
+        version=__version__,
+        checkpoint=service.checkpoint.digest,
+    )
+
+
+def _log_to_file() -> None:
+    file = state_folder() / "daemon.log"
+    handler = logging.handlers.RotatingFileHandler(
+        file, maxBytes=LOG_BYTES, backupCount=1
+    )
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler]
+    )
+    file.chmod(0o600)
