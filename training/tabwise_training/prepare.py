@@ -1,120 +1,241 @@
-"""`tabwise prepare`: train or take a tokenizer, and turn a corpus into token ids."""
+"""`tabwise prepare`: train or take a tokenizer, and turn a corpus into token ids.
+
+OUT/tokenizer.tiktoken, OUT/{train,val,test,time}.{bin,docs.jsonl}, and
+OUT/manifest.json with the SHA-256 of what was read and written. A second run does only
+what an input's change makes necessary.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import random
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from itertools import islice
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-from tqdm import tqdm
+import attrs
+import tiktoken
 
-from tabwise_model.tokenizer import Tokenizer
-from tabwise_training.corpus.bpe import agree, train_bpe
+from tabwise_model.tokenizer import SPLIT_PATTERN, Tokenizer, TokenizerError
+from tabwise_training.corpus.bpe import LARGEST, first_disagreement, train_bpe
+from tabwise_training.corpus.documents import (
+    sample_texts,
+    split_files,
+    write_offset_split,
+)
+from tabwise_training.corpus.download import sha256_of
 from tabwise_training.corpus.manifest import SPLITS
+from tabwise_training.corpus.tokenise import Counts, tokenise
 from tabwise_training.errors import CorpusError, TrainingError
 
 ERRORS = (TrainingError,)
-SAMPLE_BYTES = 40_000_000
-CHECK_BYTES = 4_000_000
-BATCH = 200  # documents a task
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.tiktoken"
+SAMPLE_BYTES = 40_000_000  # that a tokenizer is trained on
+CHECK_BYTES = 4_000_000  # that both its forms must cut alike
+OFFSET_SHARE = 0.9  # of characters, for training
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--corpus", type=Path, default=Path("data/corpus"))
-    parser.add_argument("--out", type=Path, default=Path("data/prepared"))
-    parser.add_argument("--vocab-size", type=int, default=8192)
-    parser.add_argument("--tokenizer", help="a tokenizer.tiktoken file")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    add = parser.add_argument
+    add("--corpus", type=Path, default=Path("data/corpus"), help="what collect made")
+    add("--out", type=Path, default=Path("data/prepared"), help="where the ids go")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--vocab-size", type=int, default=8192, help="train a tokenizer of so many ids"
+    )
+    which.add_argument(
+        "--tokenizer",
+        help="take this one: a tokenizer.tiktoken, or gpt2 (fetched by tiktoken)",
+    )
+    add(
+        "--split",
+        choices=("family", "offset"),
+        default="family",
+        help="family: as collected; offset: 90/10 by characters, of any folder of code",
+    )
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    corpus, out = arguments.corpus, arguments.out
-    out.mkdir(parents=True, exist_ok=True)
-    if arguments.tokenizer:
-        tokenizer = Tokenizer.load(Path(arguments.tokenizer))
-    else:
-        tokenizer = make_tokenizer(corpus / "train.jsonl", arguments.vocab_size)
-    (out / "tokenizer.tiktoken").write_text(tokenizer.dumps(), encoding="ascii")
-    manifest = {"vocab_size": tokenizer.vocab_size, "splits": {}}
-    for split in SPLITS:
-        manifest["splits"][split] = tokenise(
-            corpus / f"{split}.jsonl", out, split, tokenizer, arguments.jobs
-        )
-        print(split, manifest["splits"][split])
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    out: Path = arguments.out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out, prefix=".part-") as part:
+            if arguments.split == "offset":
+                files = write_offset_split(arguments.corpus, Path(part), OFFSET_SHARE)
+            else:
+                files = split_files(arguments.corpus)
+            manifest = prepare(files, out, arguments)
+    except OSError as error:
+        raise CorpusError(f"cannot write {out}: {error.strerror}") from error
+    except BrokenProcessPool as error:
+        raise CorpusError("a process was killed; try fewer --jobs") from error
+    for split, row in manifest["splits"].items():
+        print(_line(split, row))
     return 0
 
 
-def make_tokenizer(file: Path, vocab_size: int) -> Tokenizer:
-    rng = random.Random(1)
-    share = min(1.0, SAMPLE_BYTES / file.stat().st_size)
-    texts = [d["text"] for d in documents(file) if rng.random() < share]
+def _line(split: str, row: dict[str, Any]) -> str:
+    counts = row["counts"]
+    return (
+        f"{split:5} {counts['files']:8,} files {counts['characters']:12,} characters "
+        f"{counts['tokens']:12,} tokens {row['bytes_per_token']:5.2f} bytes/token"
+    )
+
+
+def prepare(
+    files: dict[str, Path], out: Path, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Bring `out` up to date with the splits' files; returns its manifest.
+
+    New files are put in place together when all are complete, the manifest last.
+    """
+    before = read_manifest(out).get("splits", {})
+    inputs = {split: sha256_of(file) for split, file in files.items()}
+    with TemporaryDirectory(dir=out, prefix=".part-") as folder:
+        part = Path(folder)
+        tokenizer, record = _tokenizer(files["train"], inputs["train"], out, arguments)
+        (part / TOKENIZER).write_text(tokenizer.dumps(), encoding="ascii")
+        record["sha256"] = sha256_of(part / TOKENIZER)
+        splits: dict[str, Any] = {}
+        for split, file in files.items():
+            source = {"sha256": inputs[split], "tokenizer": record["sha256"]}
+            row = before.get(split, {})
+            if row.get("source") != source or not _intact(out, row.get("outputs", {})):
+                counts = tokenise(file, part, split, tokenizer, max(1, arguments.jobs))
+                row = _split_record(part, split, source, counts)
+            splits[split] = row
+        manifest = {"format": 1, "tokenizer": record, "splits": splits}
+        (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        _publish(part, out, keep=set(splits))
+    return manifest
+
+
+def _publish(part: Path, out: Path, keep: set[str]) -> None:
+    """Move what is new to `out`, the manifest last, and remove splits that are gone."""
+    for split in set(SPLITS) - keep:
+        for name in _names(split):
+            (out / name).unlink(missing_ok=True)
+    for file in sorted(part.iterdir(), key=lambda file: file.name == MANIFEST):
+        if file.name == MANIFEST or not _same(file, out / file.name):
+            file.replace(out / file.name)
+
+
+def _same(file: Path, other: Path) -> bool:
+    return other.is_file() and sha256_of(file) == sha256_of(other)
+
+
+def _names(split: str) -> tuple[str, str]:
+    return f"{split}.bin", f"{split}.docs.jsonl"
+
+
+def _split_record(
+    out: Path, split: str, source: dict[str, str], counts: Counts
+) -> dict[str, Any]:
+    return {
+        "source": source,
+        "outputs": {name: sha256_of(out / name) for name in _names(split)},
+        "counts": attrs.asdict(counts),
+        "bytes_per_token": round(counts.bytes / counts.tokens, 4),
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A prepared corpus's manifest; empty if there is none that can be read."""
+    try:
+        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return data if isinstance(data, dict) and data.get("format") == 1 else {}
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """A prepared corpus's tokenizer. Raises CorpusError if it is missing or damaged."""
+    return _load(folder / TOKENIZER)
+
+
+def _load(file: Path) -> Tokenizer:
+    """Read a tokenizer file, by the pattern of a manifest beside it if there is one."""
+    record = read_manifest(file.parent).get("tokenizer", {})
+    try:
+        return Tokenizer.load(file, record.get("pattern", SPLIT_PATTERN))
+    except FileNotFoundError as error:
+        raise CorpusError(f"{file} is missing; run `tabwise prepare` first") from error
+    except (TokenizerError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{file}: {error}") from error
+
+
+def _tokenizer(
+    train: Path, train_sha256: str, out: Path, arguments: argparse.Namespace
+) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer asked for, and its record; `out`'s where it is the same one."""
+    wanted = _origin(train_sha256, arguments)
+    before = read_manifest(out).get("tokenizer", {})
+    known = {TOKENIZER: before.get("sha256")}
+    if before.get("origin") == wanted and _intact(out, known):
+        return load_tokenizer(out), dict(before)
+    if arguments.tokenizer is None:
+        tokenizer = _train(train, arguments.vocab_size)
+    else:
+        tokenizer = _take(arguments.tokenizer)
+    return tokenizer, {
+        "origin": wanted,
+        "pattern": tokenizer.pattern,
+        "vocab_size": tokenizer.vocab_size,
+    }
+
+
+def _origin(train_sha256: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    given: str | None = arguments.tokenizer
+    if given is None:
+        return {"trained_on": train_sha256, "vocab_size": arguments.vocab_size}
+    if given == "gpt2":
+        return {"named": given}
+    if not Path(given).is_file():
+        raise CorpusError(f"--tokenizer {given}: no such file, and not gpt2")
+    return {"file": sha256_of(Path(given))}
+
+
+def _train(train: Path, vocab_size: int) -> Tokenizer:
+    texts = sample_texts(train, SAMPLE_BYTES)
     tokenizer, trained = train_bpe(texts, vocab_size)
-    checked = 0
-    sample = list(islice(texts, max(1, len(texts) * CHECK_BYTES // SAMPLE_BYTES)))
-    if not agree(tokenizer, trained, sample):
-        raise CorpusError("the tokenizer's two forms disagree; this is a defect")
+    checked = sample_texts(train, CHECK_BYTES, seed=2)
+    wrong = first_disagreement(tokenizer, trained, checked)
+    if wrong is not None:
+        raise CorpusError(
+            f"the trained tokenizer and its tiktoken form differ on {wrong[:60]!r}"
+        )
     return tokenizer
 
 
-def documents(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
-
-
-def tokenise(
-    file: Path, out: Path, split: str, tokenizer: Tokenizer, jobs: int
-) -> dict[str, Any]:
-    counts = {"files": 0, "characters": 0, "bytes": 0, "tokens": 0}
-    part, docs = out / f"{split}.bin.part", out / f"{split}.docs.jsonl.part"
-    work = partial(encode_batch, tokenizer.dumps())
-    with (
-        ProcessPoolExecutor(jobs, get_context("spawn")) as pool,
-        part.open("wb") as stream,
-        docs.open("w", encoding="utf-8") as listing,
-    ):
-        for rows, ids in tqdm(pool.map(work, batches(file))):
-            stream.write(ids)
-            for row in rows:
-                counts["files"] += 1
-                for key in ("characters", "bytes", "tokens"):
-                    counts[key] += row.pop(key) if key != "tokens" else row[key]
-                listing.write(json.dumps(row) + "\n")
-    part.replace(out / f"{split}.bin")
-    docs.replace(out / f"{split}.docs.jsonl")
-    return counts
-
-
-def batches(file: Path) -> Iterator[list[str]]:
-    with file.open(encoding="utf-8") as lines:
-        while batch := list(islice(lines, BATCH)):
-            yield batch
-
-
-def encode_batch(dumped: str, lines: list[str]) -> tuple[list[dict[str, Any]], bytes]:
-    tokenizer = Tokenizer.loads(dumped)
-    rows, parts = [], []
-    for line in lines:
-        document = json.loads(line)
-        ids = [*tokenizer.encode(document["text"]), tokenizer.end]
-        parts.append(np.array(ids, np.uint16).tobytes())
-        rows.append(
-            {
-                "package": document["package"],
-                "path": document["path"],
-                "tokens": len(ids),
-                "characters": len(document["text"]),
-                "bytes": len(document["text"].encode()),
-            }
+def _take(name: str) -> Tokenizer:
+    """Raises CorpusError if it cannot be read, fetched, or kept in 16 bits."""
+    tokenizer = _gpt2() if name == "gpt2" else _load(Path(name))
+    if tokenizer.vocab_size > LARGEST:
+        raise CorpusError(
+            f"{name} has {tokenizer.vocab_size} ids; ids are kept in 16 bits, so at "
+            f"most {LARGEST}"
         )
-    return rows, b"".join(parts)
+    return tokenizer
+
+
+def _gpt2() -> Tokenizer:
+    try:
+        encoding = tiktoken.get_encoding("gpt2")
+    except OSError as error:  # requests' errors are OSErrors
+        raise CorpusError(
+            "tiktoken cannot fetch gpt2's vocabulary; go online once, or set "
+            f"TIKTOKEN_CACHE_DIR to a folder that has it ({type(error).__name__})"
+        ) from error
+    return Tokenizer(encoding._mergeable_ranks, encoding._pat_str)
+
+
+def _intact(out: Path, outputs: dict[str, str]) -> bool:
+    """Whether files are those that a manifest names; false for no files."""
+    return bool(outputs) and all(
+        (out / name).is_file() and sha256_of(out / name) == sha256
+        for name, sha256 in outputs.items()
+    )

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Trained
 
 from tabwise_model.tokenizer import SENTINELS, SPLIT_PATTERN, Tokenizer
 from tabwise_training.errors import CorpusError
 
+SMALLEST = 256 + len(SENTINELS)
+LARGEST = 1 << 16  # ids are stored in 16 bits
+
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> tuple[Tokenizer, Trained]:
     """A tokenizer with exactly `vocab_size` ids, sentinels included, and its origin.
 
-    Raises CorpusError if the texts are too few for so many ids.
+    Raises CorpusError if the size is out of range or the texts too few for it.
     """
+    if not SMALLEST <= vocab_size <= LARGEST:
+        raise CorpusError(
+            f"the vocabulary must be {SMALLEST}..{LARGEST} ids, got {vocab_size}"
+        )
     trained = Trained(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -25,7 +32,6 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> tuple[Tokenizer, Trained
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    trained.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(SENTINELS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -52,8 +58,10 @@ def ranks_of(trained: Trained) -> dict[bytes, int]:
     return ranks
 
 
-def agree(tokenizer: Tokenizer, trained: Trained, texts: Iterable[str]) -> bool:
-    """Whether both cut the texts into the same pieces and give them back whole."""
+def first_disagreement(
+    tokenizer: Tokenizer, trained: Trained, texts: Sequence[str]
+) -> str | None:
+    """The first text that the two cut into other pieces, or that does not come back."""
     to_byte = _byte_of_letter()
     pieces = tokenizer.token_bytes()
     for text in texts:
@@ -62,8 +70,8 @@ def agree(tokenizer: Tokenizer, trained: Trained, texts: Iterable[str]) -> bool:
             bytes(map(to_byte.__getitem__, t)) for t in trained.encode(text).tokens
         ]
         if [pieces[i] for i in ids] != theirs or tokenizer.decode(ids) != text:
-            return False
-    return True
+            return text
+    return None
 
 
 def _byte_of_letter() -> dict[str, int]:
