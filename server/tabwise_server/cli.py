@@ -1,7 +1,7 @@
 """The `tabwise` command: finds the subcommand's module and runs it.
 
 A subcommand's module has `configure(parser)` and `run(arguments) -> exit status`, and
-is imported only when it is asked for, so that `tabwise lsp` never loads torch. It may have
+is imported only when asked for, so that `tabwise lsp` never loads torch. It may have
 `ERRORS`, exceptions that print as one line, and a default for `overrides`, which then
 receives the flags that the parser does not know.
 """
