@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
+    # a stop by the system, and Ctrl-C even where a shell has masked it, save first
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, signal.default_int_handler)
     with _processes(config.run) as processes:
         Trainer(config, processes).train(arguments.stop_after_s)
     return 0
