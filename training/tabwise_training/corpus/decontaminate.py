@@ -19,6 +19,8 @@ from tabwise_training.errors import CorpusError
 
 WINDOW = 12  # words
 MIN_NAMES = 7  # different words but numbers in a window; idioms have fewer
+_BITS = 20
+_SHIFT = np.uint64(64 - _BITS)
 
 
 class Contamination:
@@ -27,6 +29,9 @@ class Contamination:
     def __init__(self, texts: Iterable[str]) -> None:
         parts = [np.empty(0, np.uint64), *map(_telling_windows, texts)]
         self._known = np.unique(np.concatenate(parts))
+        # Most windows are ruled out by their top bits alone, without a search.
+        self._maybe = np.zeros(1 << _BITS, np.bool_)
+        self._maybe[self._known >> _SHIFT] = True
 
     def __len__(self) -> int:
         return len(self._known)
@@ -36,6 +41,7 @@ class Contamination:
         if len(self) == 0 or len(words) < WINDOW:
             return False
         found = windows(words, WINDOW)
+        found = found[self._maybe[found >> _SHIFT]]
         at = np.searchsorted(self._known, found).clip(max=len(self) - 1)
         return bool((self._known[at] == found).any())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 from zlib import crc32
 
 import attrs
@@ -103,5 +104,16 @@ class Duplicates:
 
 def _minhash(values: Signature | None = None) -> MinHash:
     return MinHash(
-        num_perm=PERMUTATIONS, scheme="affine32", hashfunc=int, hashvalues=values
+        num_perm=PERMUTATIONS,
+        scheme="affine32",
+        hashfunc=int,
+        hashvalues=values,
+        permutations=_permutations(),
     )
+
+
+@cache
+def _permutations() -> npt.NDArray[np.uint32]:
+    """datasketch's own, made once: drawing them costs as much as a small file."""
+    made = MinHash(num_perm=PERMUTATIONS, scheme="affine32").permutations
+    return np.asarray(made, np.uint32)

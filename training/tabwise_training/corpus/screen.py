@@ -11,11 +11,18 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import attrs
 
 from tabwise_training.corpus.decontaminate import Contamination
-from tabwise_training.corpus.duplicates import Signature, digest, signature, word_hashes
+from tabwise_training.corpus.duplicates import (
+    Hashes,
+    Signature,
+    digest,
+    signature,
+    word_hashes,
+)
 from tabwise_training.corpus.filters import decode, reason_to_drop
 from tabwise_training.corpus.licences import copyleft_folders
 from tabwise_training.corpus.secrets import holds_secret
@@ -28,7 +35,6 @@ from tabwise_training.corpus.sources import (
     wheel_paths,
 )
 
-Source = tuple[str, str]  # path, text
 NAMED = frozenset({"secret", "evaluation task", "licence file", "licence header"})
 
 
@@ -50,6 +56,15 @@ class Unit:
     cap_bytes: int | None = None
     test_share: float = 1.0
     copyleft: tuple[str, ...] = ()
+
+
+class Source(NamedTuple):
+    """A file that passed the filters of a single file. `size` is bytes of UTF-8."""
+
+    path: str
+    text: str
+    size: int
+    words: Hashes
 
 
 @attrs.frozen(kw_only=True)
@@ -104,23 +119,28 @@ def screen(unit: Unit, spool: Path, contamination: Contamination) -> Screened:
     kept = []
     chosen = _capped(unit, _filtered(unit, contamination, tally), tally)
     with spool.open("w", encoding="utf-8") as stream:
-        for path, text in chosen:
-            stream.write(_line(unit, path, text))
-            kept.append(_kept(path, text))
+        for source in chosen:
+            stream.write(_line(unit, source))
+            kept.append(_kept(source))
     return Screened(unit=unit, spool=spool, kept=kept, tally=tally)
 
 
-def _line(unit: Unit, path: str, text: str) -> str:
-    row = {"package": unit.package, "family": unit.family, "path": path, "text": text}
+def _line(unit: Unit, source: Source) -> str:
+    row = {
+        "package": unit.package,
+        "family": unit.family,
+        "path": source.path,
+        "text": source.text,
+    }
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _kept(path: str, text: str) -> Kept:
+def _kept(source: Source) -> Kept:
     return Kept(
-        path=path,
-        size=len(text.encode()),
-        digest=digest(text),
-        signature=signature(word_hashes(text)),
+        path=source.path,
+        size=source.size,
+        digest=digest(source.text),
+        signature=signature(source.words),
     )
 
 
@@ -132,14 +152,12 @@ def _filtered(
     for path, data in files:
         tally.found_files += 1
         tally.found_bytes += len(data)
-        text = decode(data)
         reason = _reason_of_path(path, copyleft, earlier)
-        if reason is None:
-            reason = _reason_of_text(text, contamination)
-        if reason is None and text is not None:
-            yield path, text
+        found = reason or _read(path, data, contamination)
+        if isinstance(found, str):
+            tally.drop(found, path, len(data))
         else:
-            tally.drop(reason or "undecodable", path, len(data))
+            yield found
 
 
 def _files(unit: Unit) -> tuple[tuple[str, ...], Iterable[File]]:
@@ -161,37 +179,42 @@ def _reason_of_path(
     return "earlier release" if path in earlier else None
 
 
-def _reason_of_text(text: str | None, contamination: Contamination) -> str | None:
+def _read(path: str, data: bytes, contamination: Contamination) -> Source | str:
+    """A file ready for the corpus, or the reason why it is not."""
+    text = decode(data)
     if text is None:
         return "undecodable"
     reason = reason_to_drop(text)
     if reason is not None:
         return reason
-    if contamination.touches(word_hashes(text)):
+    words = word_hashes(text)
+    if contamination.touches(words):
         return "evaluation task"
-    return "secret" if holds_secret(text) else None
+    if holds_secret(text):
+        return "secret"
+    return Source(path, text, len(text.encode()), words)
 
 
 def _capped(unit: Unit, files: Iterable[Source], tally: Tally) -> list[Source]:
     """At most the unit's bytes, tests at most their share, drawn by the path's hash."""
     if unit.cap_bytes is None:
         return list(files)
-    sized = [(path, text, len(text.encode())) for path, text in files]
-    room = min(unit.cap_bytes, sum(size for _, _, size in sized))
+    found = list(files)
+    room = min(unit.cap_bytes, sum(source.size for source in found))
     test_room = room * unit.test_share
     kept = []
-    for path, text, size in sorted(sized, key=_draw):
-        test = is_test(path)
-        if test and size > test_room:
-            tally.drop("too many tests", path, size)
-        elif size > room:
-            tally.drop("over the cap", path, size)
+    for source in sorted(found, key=_draw):
+        test = is_test(source.path)
+        if test and source.size > test_room:
+            tally.drop("too many tests", source.path, source.size)
+        elif source.size > room:
+            tally.drop("over the cap", source.path, source.size)
         else:
-            kept.append((path, text))
-            room -= size
-            test_room -= size * test
-    return sorted(kept)
+            kept.append(source)
+            room -= source.size
+            test_room -= source.size * test
+    return sorted(kept, key=lambda source: source.path)
 
 
-def _draw(file: tuple[str, str, int]) -> bytes:
-    return hashlib.sha256(file[0].encode()).digest()
+def _draw(source: Source) -> bytes:
+    return hashlib.sha256(source.path.encode()).digest()
