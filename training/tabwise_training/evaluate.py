@@ -18,7 +18,8 @@ from tabwise_model.checkpoint import Checkpoint, CheckpointError, load_checkpoin
 from tabwise_model.runners.protocol import Runner
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.baselines import copy_similar_line
-from tabwise_training.evaluation.generate import complete_all
+from tabwise_training.evaluation.card import write_card
+from tabwise_training.evaluation.generate import Completion, complete_all
 from tabwise_training.evaluation.humaneval import pass_at_1, read_tasks
 from tabwise_training.evaluation.likelihood import bits_per_byte
 from tabwise_training.evaluation.metrics import (
@@ -32,6 +33,7 @@ from tabwise_training.evaluation.report import to_markdown
 from tabwise_training.quantize import find_checkpoint
 
 ERRORS = (TrainingError, CheckpointError)
+SAMPLES = 12
 COVERAGES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 
 
@@ -47,10 +49,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runner", default="auto", choices=["auto", "native", "torch"])
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--card", action="store_true", help="write CARD.md beside it")
+    parser.add_argument(
+        "--manifest", type=Path, default=Path("training/configs/corpus.toml")
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    checkpoint = load_checkpoint(find_checkpoint(arguments.checkpoint))
+    folder = find_checkpoint(arguments.checkpoint)
+    checkpoint = load_checkpoint(folder)
     documents = read_documents(arguments.documents)
     runner = make_runner(checkpoint, arguments.runner, arguments.slots)
     began = time.monotonic()
@@ -59,15 +66,20 @@ def run(arguments: argparse.Namespace) -> int:
         runner, checkpoint.tokenizer, texts, arguments.likelihood_bytes
     )
     positions = draw_positions(documents, arguments.positions, arguments.seed)
+    holes = [(p.prefix, p.suffix) for p in positions]
+    found = complete_all(runner, checkpoint, holes, label="with suffix")
+    bare = [(p.prefix, "") for p in positions]
+    alone = complete_all(runner, checkpoint, bare, label="without suffix")
     figures: dict[str, Any] = {
         "checkpoint": checkpoint.name,
         "sha256": checkpoint.digest,
         "bits": checkpoint.bits,
         "runner": type(runner).__name__,
         "bits_per_byte": {"value": bpb, "bytes": counted},
-        "with_suffix": measure(runner, checkpoint, positions, suffix=True),
-        "without_suffix": measure(runner, checkpoint, positions, suffix=False),
+        "with_suffix": measure(positions, found),
+        "without_suffix": measure(positions, alone),
         "copy_baseline": tabulate(positions, _copied(positions)),
+        "samples": _samples(positions, found),
     }
     if arguments.humaneval:
         figures["humaneval"] = humaneval(runner, checkpoint, arguments.humaneval)
@@ -75,6 +87,14 @@ def run(arguments: argparse.Namespace) -> int:
     print(to_markdown(figures))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.card:
+        write_card(
+            folder,
+            checkpoint,
+            figures,
+            manifest=arguments.manifest,
+            corpus_report=arguments.documents.parent / "report.json",
+        )
     return 0
 
 
@@ -103,12 +123,9 @@ def make_runner(checkpoint: Checkpoint, runner: str, slots: int) -> Runner:
 
 
 def measure(
-    runner: Runner, checkpoint: Checkpoint, positions: Sequence[Position], suffix: bool
+    positions: Sequence[Position], found: Sequence[Completion]
 ) -> dict[str, Any]:
-    """The table of one way of asking: with what follows the cursor, or without."""
-    holes = [(p.prefix, p.suffix if suffix else "") for p in positions]
-    label = "with suffix" if suffix else "without suffix"
-    found = complete_all(runner, checkpoint, holes, label=label)
+    """The table of completions at positions, and precision against coverage."""
     predictions = [
         Prediction(text=c.text, truth=p.truth, confidence=c.confidence)
         for c, p in zip(found, positions, strict=True)
@@ -167,3 +184,17 @@ def _figures(group: Sequence[Prediction]) -> dict[str, Any]:
 
 def _copied(positions: Sequence[Position]) -> list[Prediction]:
     return [Prediction(text=copy_similar_line(p), truth=p.truth) for p in positions]
+
+
+def _samples(
+    positions: Sequence[Position], found: Sequence[Completion]
+) -> list[dict[str, str]]:
+    return [
+        {
+            "prefix": position.prefix,
+            "text": completion.text,
+            "truth": position.truth,
+            "confidence": f"{completion.confidence:.2f}",
+        }
+        for position, completion in list(zip(positions, found, strict=True))[:SAMPLES]
+    ]

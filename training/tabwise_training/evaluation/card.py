@@ -1,0 +1,118 @@
+"""A checkpoint's CARD.md: data, recipe, hardware, figures, samples, limits."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tabwise_model.checkpoint import WEIGHTS, Checkpoint
+from tabwise_training.evaluation.report import to_markdown
+
+SAMPLE_LINES = 4  # of what stands before the cursor
+
+
+def write_card(
+    folder: Path,
+    checkpoint: Checkpoint,
+    figures: Mapping[str, Any],
+    *,
+    manifest: Path,
+    corpus_report: Path,
+) -> None:
+    """Write CARD.md into `folder`, from its provenance and one evaluation's figures.
+
+    manifest: the corpus' packages with versions and licences. corpus_report: what
+    `tabwise collect` kept of each.
+    """
+    parts = [
+        f"# Model card: `{folder.name}`",
+        "Made by `tabwise collect`, `prepare`, `train`, `quantize` and `evaluate`; this "
+        "card is written by `evaluate --card`.",
+        _model(folder, checkpoint),
+        _recipe(checkpoint.provenance),
+        "## How good it is\n\n"
+        "On packages that stand in no other split (the corpus' test split), never used "
+        "for a choice. Greedy, one line, no threshold unless stated.\n\n"
+        + to_markdown(figures),
+        _samples(figures["samples"]),
+        _data(manifest, corpus_report),
+        LIMITS,
+    ]
+    text = "\n\n".join(part.strip() for part in parts) + "\n"
+    (folder / "CARD.md").write_text(text, encoding="utf-8")
+
+
+LIMITS = """
+## Limits
+
+Python only. It has seen little code, by today's measure, and knows few APIs: it is best
+at finishing what the file already suggests. It can be wrong in ways that look right; a
+suggestion is a proposal. Memorised lines of its sources (all under permissive licences,
+below) can come back. It was trained on no secrets that a detector found.
+"""
+
+
+def _model(folder: Path, checkpoint: Checkpoint) -> str:
+    shape = checkpoint.config
+    weights = sum(a.size for k, a in checkpoint.tensors.items() if "scale" not in k)
+    size = (folder / WEIGHTS).stat().st_size
+    return (
+        f"## The model\n\n{weights / 1e6:.2f}M parameters, family `{shape.family}`: "
+        f"{shape.n_layer} layers, width {shape.n_embd}, {shape.n_head} heads over "
+        f"{shape.n_kv_head} KV heads, MLP {shape.mlp_hidden}, context "
+        f"{shape.block_size}, vocabulary {checkpoint.tokenizer.vocab_size}. "
+        f"{checkpoint.bits}-bit matrices, {size / 1e6:.2f} MB, "
+        f"SHA-256 `{checkpoint.digest}`."
+    )
+
+
+def _recipe(provenance: Mapping[str, Any]) -> str:
+    recipe = provenance["recipe"]
+    hours = provenance["train_seconds"] / 3600
+    settings = json.dumps({k: recipe[k] for k in ("data", "optim", "run")}, indent=1)
+    return (
+        f"## How it was trained\n\n{provenance['step']:,} steps, "
+        f"{provenance['tokens'] / 1e6:.1f}M tokens, {hours:.2f} hours of stepping on "
+        f"`{provenance['device']}`"
+        + (f" ({provenance['machine']})" if "machine" in provenance else "")
+        + f".\n\n```json\n{settings}\n```"
+    )
+
+
+def _samples(samples: Sequence[Mapping[str, str]]) -> str:
+    lines = ["## Samples", "The first of the evaluation, good and bad alike."]
+    for sample in samples:
+        before = "\n".join(sample["prefix"].split("\n")[-SAMPLE_LINES:])
+        lines.append(
+            f"```python\n{before}⟦{sample['text']}⟧\n```\n"
+            f"{'right' if sample['text'].rstrip() == sample['truth'] else 'wrong'}"
+            f" (wanted `{sample['truth']}`), confidence {sample['confidence']}"
+        )
+    return "\n\n".join(lines)
+
+
+def _data(manifest: Path, corpus_report: Path) -> str:
+    packages = tomllib.loads(manifest.read_text(encoding="utf-8"))["package"]
+    kept = {
+        p["package"]: p
+        for p in json.loads(corpus_report.read_text(encoding="utf-8"))["packages"]
+    }
+    lines = [
+        "## Data",
+        "",
+        "| package | version | licence | split | files | MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    entries = [{"name": "python", "version": "stdlib", "licence": "PSF-2.0"}, *packages]
+    for entry in entries:
+        found = kept.get(entry["name"])
+        if found is None or not found["files"]:
+            continue
+        lines.append(
+            f"| {entry['name']} | {entry['version']} | {entry['licence']} "
+            f"| {found['split']} | {found['files']} | {found['bytes'] / 1e6:.2f} |"
+        )
+    return "\n".join(lines)
