@@ -17,7 +17,7 @@ import attrs
 import cattrs
 from attrs.validators import gt, in_, optional
 from cattrs.errors import BaseValidationError
-from cattrs.v import transform_error
+from cattrs.v import format_exception, transform_error
 
 from tabwise_training.errors import ManifestError
 
@@ -107,7 +107,15 @@ def _structure(data: dict[str, Any], file: Path) -> Manifest:
     try:
         return converter.structure(data, Manifest)
     except BaseValidationError as error:
-        raise ManifestError(f"{file}: " + "; ".join(transform_error(error))) from error
+        problems = transform_error(error, format_exception=_explain)
+        raise ManifestError(f"{file}: " + "; ".join(problems)) from error
+
+
+def _explain(error: BaseException, kind: type | None) -> str:
+    """A validator's own words where there are some: they name key and value."""
+    if isinstance(error, ValueError) and error.args:
+        return str(error.args[0])
+    return format_exception(error, kind)
 
 
 def _problems(manifest: Manifest) -> list[str]:
