@@ -1,0 +1,157 @@
+"""`tabwise serve` as a real process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.checkpoints import save_tiny
+from tabwise_server.daemon_state import (
+    DaemonState,
+    exclusive_lock,
+    read_state,
+    remove_state,
+    write_state,
+)
+
+Started = subprocess.Popen[str]
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A state folder and a configuration of the test's own, here and for children."""
+    monkeypatch.setenv("TABWISE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("TABWISE_SERVE_CHECKPOINT", str(save_tiny(tmp_path / "tiny")))
+    monkeypatch.setenv("TABWISE_CONFIG", str(tmp_path / "tabwise.toml"))
+    (tmp_path / "tabwise.toml").write_text("")
+    return dict(os.environ)
+
+
+@pytest.fixture
+def children() -> Iterator[list[Started]]:
+    started: list[Started] = []
+    yield started
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def serve(children: list[Started], *flags: str) -> Started:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tabwise_server", "serve", *flags],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    children.append(child)
+    return child
+
+
+def wait_for_url(child: Started) -> str:
+    """The address that the server logs once it listens."""
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "http://" in line:
+            return line[line.index("http://") :].strip()
+    raise AssertionError("the server ended without listening")
+
+
+def wait_for_daemon(child: Started) -> DaemonState:
+    while child.poll() is None:
+        state = read_state()
+        if state is not None:
+            return state
+    raise AssertionError("the daemon ended without a state file")
+
+
+@pytest.mark.usefixtures("environment")
+def test_it_answers_and_leaves_on_sigterm(children: list[Started]) -> None:
+    child = serve(children, "--port", "0")
+    url = wait_for_url(child)
+    body = json.dumps({"code": "def f(", "max_tokens": 3}).encode()
+    with urllib.request.urlopen(f"{url}/complete", body, timeout=30) as answer:
+        assert json.load(answer)["tokens"] <= 3
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(20) == 0
+    assert child.communicate()[0] == ""
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_taken_port_is_one_clear_line(children: list[Started]) -> None:
+    url = wait_for_url(serve(children, "--port", "0"))
+    second = serve(children, "--port", url.rpartition(":")[2])
+    errors = second.communicate(timeout=30)[1]
+    assert second.returncode == 1
+    assert errors.count("\n") == 1
+    assert "choose another with --port" in errors
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_missing_checkpoint_is_one_clear_line(children: list[Started]) -> None:
+    child = serve(children, "--checkpoint", "nowhere")
+    errors = child.communicate(timeout=30)[1]
+    assert child.returncode == 1
+    assert errors.startswith("tabwise serve: no checkpoint 'nowhere'")
+
+
+def test_a_daemon_tells_its_user_alone_where_it_is(
+    environment: dict[str, str], children: list[Started]
+) -> None:
+    child = serve(children, "--daemon")
+    state = wait_for_daemon(child)
+    folder = Path(environment["TABWISE_STATE_DIR"])
+    assert state.pid == child.pid
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for file in folder.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+    with urllib.request.urlopen(f"{state.url}/health", timeout=10) as answer:
+        assert json.load(answer)["status"] == "healthy"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{state.url}/metrics", timeout=10)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(20) == 0
+    assert read_state() is None
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_second_daemon_leaves_the_first_alone(children: list[Started]) -> None:
+    first = serve(children, "--daemon")
+    state = wait_for_daemon(first)
+    second = serve(children, "--daemon")
+    assert second.wait(30) == 0
+    assert read_state() == state
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_idle_daemon_leaves(children: list[Started]) -> None:
+    child = serve(children, "--daemon", "--idle-exit-s", "0.5")
+    assert child.wait(30) == 0
+    assert read_state() is None
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_state_file_is_replaced_whole_and_removed_by_its_owner() -> None:
+    state = DaemonState(
+        pid=7, port=1, token="t", started=0.0, version="x", checkpoint="y"
+    )
+    write_state(state)
+    assert read_state() == state
+    remove_state(pid=8)
+    assert read_state() == state
+    remove_state(pid=7)
+    assert read_state() is None
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_lock_is_held_once() -> None:
+    with exclusive_lock("x.lock") as first, exclusive_lock("x.lock") as second:
+        assert (first, second) == (True, False)
+    with exclusive_lock("x.lock") as third:
+        assert third
