@@ -7,6 +7,7 @@ Environment names are TABWISE_<SECTION>_<OPTION>, e.g. TABWISE_SERVE_PORT.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 import types
 import typing
@@ -47,6 +48,7 @@ class LspSettings:
 
     enabled: bool = True
     deadline_ms: float = 2_000.0  # after it, an answer is no longer wanted
+    completion_deadline_ms: float = 100.0  # for the popup, which others' items wait in
     max_prefix_chars: int = 6_000
     max_suffix_chars: int = 1_500
     max_new_tokens: int = 48
@@ -101,6 +103,23 @@ def load_settings(
                 value = _convert(section, key, value, source)
                 sections.setdefault(section, {})[key] = value
     return Settings(**{name: _SECTIONS[name](**o) for name, o in sections.items()})
+
+
+def override(section: str, base: T, options: Any, source: str) -> tuple[T, list[str]]:
+    """`base` with a client's options (snake_case or camelCase) over it, and what is
+    wrong with those that were left out."""
+    if options is None:
+        return base, []
+    if not isinstance(options, Mapping):
+        return base, [f"options must be an object, got {options!r} ({source})"]
+    values, complaints = {}, []
+    for name, value in options.items():
+        key = re.sub(r"(?<!^)(?=[A-Z])", "_", str(name)).lower()
+        try:
+            values[key] = _convert(section, key, value, source)
+        except SettingsError as error:
+            complaints.append(str(error))
+    return attrs.evolve(base, **values), complaints  # type: ignore[misc]
 
 
 _SECTIONS: Mapping[str, type] = types.MappingProxyType(

@@ -4,8 +4,8 @@ Windows are anchored: their far edges move in steps of a quarter of the budget, 
 that a keystroke only appends and the backend's prefix cache stays warm.
 
     A prefix budget of 4,000 characters, a cursor at offset 10,400: the window starts
-    at the first multiple of 1,000 that leaves at most 4,000, which is 7,000, moved on to
-    the next line start. It stays there until the cursor passes 11,000.
+    at the first multiple of 1,000 that leaves at most 4,000, which is 7,000, moved on
+    to the next line start. It stays there until the cursor passes 11,000.
 """
 
 from __future__ import annotations

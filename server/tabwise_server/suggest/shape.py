@@ -84,9 +84,11 @@ def drop_double_space(text: str, place: Place) -> str:
         return text.lstrip(" \t") if before[-1] in " \t" else text
     indent = indent_of(text)
     above = place.previous_line
-    if not indent or opens_block(above) or above.rstrip().endswith((",", "\\")):
+    if not indent or above.rstrip().endswith((",", "\\")):
         return text
     allowed = len(indent_of(above))
+    if opens_block(above) and len(before) <= allowed:
+        return text
     return indent[: max(allowed - len(before), 0)] + text[len(indent) :]
 
 

@@ -1,0 +1,250 @@
+"""The one shared local backend of this user: found, or started.
+
+The running daemon stands in a state file. Whoever finds none starts one under a lock,
+so that ten editors starting together end with one. A daemon that died is noticed by
+its broken connection and started again, once, within the request's deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import attrs
+
+from tabwise_server.backends.protocol import (
+    ConnectionLost,
+    Health,
+    Status,
+    StatusListener,
+    ignore_status,
+)
+from tabwise_server.backends.tabwise import TabwiseBackend
+from tabwise_server.daemon_state import DaemonState, exclusive_lock, read_state
+from tabwise_server.errors import BackendUnavailable, DeadlineExceeded, TabwiseError
+from tabwise_server.settings import BackendSettings, state_folder
+from tabwise_server.wire import CompletionRequest, CompletionResponse
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.05
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0  # between two failed starts
+
+
+class DaemonBackend:
+    """Completions from the shared daemon, whatever becomes of it meanwhile."""
+
+    def __init__(
+        self,
+        settings: BackendSettings,
+        on_status: StatusListener = ignore_status,
+    ) -> None:
+        self._settings = settings
+        self._on_status = on_status
+        self._client: TabwiseBackend | None = None
+        self._finding: asyncio.Task[TabwiseBackend] | None = None
+        self._pause_s = FIRST_PAUSE_S
+        self._next_try = 0.0
+        self._process: subprocess.Popen[bytes] | None = None  # kept to be reaped
+
+    async def start(self) -> None:
+        """Find or start the daemon; a failure shows as a status, not as an error."""
+        try:
+            await self._connect(self._settings.start_timeout_s)
+        except TabwiseError as error:
+            logger.warning("no daemon: %s", error)
+
+    async def complete(self, request: CompletionRequest) -> CompletionResponse:
+        """As Backend.complete; a lost daemon is started again and asked once more."""
+        ends = time.monotonic() + (request.deadline_ms or 60_000.0) / 1000
+        client = await self._connect(ends - time.monotonic())
+        try:
+            return await client.complete(_due(request, ends))
+        except ConnectionLost:
+            await self._forget(client)
+        client = await self._connect(ends - time.monotonic())
+        return await client.complete(_due(request, ends))
+
+    async def health(self) -> Health:
+        client = await self._connect(self._settings.start_timeout_s)
+        return await client.health()
+
+    async def close(self) -> None:
+        """Leave the daemon running, for others and for later."""
+        if self._finding is not None:
+            self._finding.cancel()
+        if self._client is not None:
+            await self._client.close()
+
+    async def _connect(self, patience_s: float) -> TabwiseBackend:
+        """The client of a ready daemon, or BackendUnavailable after `patience_s`.
+
+        Looking and starting go on for the next caller.
+        """
+        if self._client is not None:
+            return self._client
+        if self._finding is None:
+            if time.monotonic() < self._next_try:
+                raise BackendUnavailable("the daemon did not start; waiting a while")
+            self._on_status(Status("starting"))
+            self._finding = asyncio.create_task(self._find_or_start())
+            self._finding.add_done_callback(self._found)
+        finding = self._finding
+        await asyncio.wait({finding}, timeout=max(patience_s, 0))
+        if not finding.done():
+            raise BackendUnavailable("the daemon is starting")
+        return finding.result()
+
+    def _found(self, task: asyncio.Task[TabwiseBackend]) -> None:
+        self._finding = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._client = task.result()
+            self._pause_s, self._next_try = FIRST_PAUSE_S, 0.0
+            self._on_status(Status("ready"))
+            return
+        self._next_try = time.monotonic() + self._pause_s
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        self._on_status(Status("offline", str(error)))
+
+    async def _forget(self, client: TabwiseBackend) -> None:
+        if self._client is client:
+            self._client = None
+        await client.close()
+
+    async def _find_or_start(self) -> TabwiseBackend:
+        ends = time.monotonic() + self._settings.start_timeout_s
+        while time.monotonic() < ends:
+            client = await find_daemon(self._settings, self._on_status)
+            if client is not None:
+                return client
+            with exclusive_lock("spawn.lock") as mine:
+                if mine:
+                    return await self._start_one(ends)
+            await asyncio.sleep(POLL_S)
+        raise BackendUnavailable(
+            f"no daemon after {self._settings.start_timeout_s:g} s; run: tabwise doctor"
+        )
+
+    async def _start_one(self, ends: float) -> TabwiseBackend:
+        """Start a daemon and wait until it serves; the caller holds the lock."""
+        client = await find_daemon(self._settings, self._on_status)
+        if client is not None:
+            return client
+        process = self._process = spawn_daemon()
+        logger.info("started the daemon, pid %d", process.pid)
+        while time.monotonic() < ends:
+            client = await find_daemon(self._settings, self._on_status)
+            if client is not None:
+                return client
+            if process.poll():  # status 0: another daemon lives, and is loading
+                raise BackendUnavailable(
+                    f"the daemon ended with status {process.returncode}: {last_words()}"
+                )
+            await asyncio.sleep(POLL_S)
+        raise BackendUnavailable("the daemon is not ready yet")
+
+
+async def find_daemon(
+    settings: BackendSettings, on_status: StatusListener = ignore_status
+) -> TabwiseBackend | None:
+    """A client of the running daemon if it is ready to serve, else None."""
+    state = read_state()
+    if state is None or not process_exists(state.pid):
+        return None
+    client = client_of(state, settings, on_status)
+    try:
+        health = await client.health()
+        if health.ready and health.pid == state.pid:
+            return client
+    except TabwiseError as error:
+        logger.debug("daemon %d: %s", state.pid, error)
+    except asyncio.CancelledError:
+        await client.close()
+        raise
+    await client.close()
+    return None
+
+
+def client_of(
+    state: DaemonState,
+    settings: BackendSettings,
+    on_status: StatusListener = ignore_status,
+) -> TabwiseBackend:
+    return TabwiseBackend(
+        state.url, state.token, settings.connect_timeout_ms, on_status
+    )
+
+
+def spawn_daemon() -> subprocess.Popen[bytes]:
+    """Start `tabwise serve --daemon`, detached, its output in a file.
+
+    -P keeps the current folder off the import path: it is whatever project the editor
+    has open, and must not be able to pass off its own module for ours.
+    """
+    command = [sys.executable, "-P", "-m", "tabwise_server", "serve", "--daemon"]
+    output = os.open(output_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),
+        )
+    finally:
+        os.close(output)
+
+
+def process_exists(pid: int) -> bool:
+    """Whether a process by this id runs (on Windows, /health alone decides)."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def output_file() -> Path:
+    """What the daemon says before its own log is open, or in place of it."""
+    return state_folder() / "daemon.out"
+
+
+def last_words() -> str:
+    """The last line of the daemon's output."""
+    try:
+        text = output_file().read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return "it left no output"
+    return text.rpartition("\n")[2] or "it said nothing"
+
+
+def _is_zombie(pid: int) -> bool:
+    """Ended, but not yet waited for by its parent; only Linux can tell us."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[:1] == ["Z"]
+
+
+def _due(request: CompletionRequest, ends: float) -> CompletionRequest:
+    """`request` with the time that is left. Raises DeadlineExceeded if none is."""
+    if request.deadline_ms is None:
+        return request
+    left_ms = (ends - time.monotonic()) * 1000
+    if left_ms < 1:
+        raise DeadlineExceeded("the deadline passed before the daemon was ready")
+    return attrs.evolve(request, deadline_ms=left_ms)

@@ -1,0 +1,46 @@
+"""`tabwise lsp`: run the language server."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from tabwise_server.settings import LspSettings, load_settings
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--stdio", action="store_true", help="over stdin and stdout (the default)"
+    )
+    how.add_argument("--tcp", metavar="HOST:PORT", help="over TCP, for one client")
+    how.add_argument("--ws", metavar="HOST:PORT", help="over WebSocket, for one client")
+    parser.add_argument("--log-file", help="log here instead of stderr")
+    parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    flags = {"log_file": arguments.log_file, "log_level": arguments.log_level}
+    settings = load_settings({"lsp": flags})
+    _start_logging(settings.lsp)
+    from tabwise_server.lsp import transport
+    from tabwise_server.lsp.server import TabwiseLanguageServer
+
+    server = TabwiseLanguageServer(settings)
+    if arguments.tcp:
+        host, port = transport.parse_address(arguments.tcp)
+        return transport.run_tcp(server, host, port)
+    if arguments.ws:
+        host, port = transport.parse_address(arguments.ws)
+        return transport.run_websocket(server, host, port)
+    return transport.run_stdio(server)
+
+
+def _start_logging(settings: LspSettings) -> None:
+    """Log to stderr or a file; pygls stays silent, for it logs messages whole."""
+    logging.basicConfig(
+        filename=settings.log_file, level=settings.log_level.upper(), format=_FORMAT
+    )
+    logging.getLogger("pygls").setLevel(logging.CRITICAL + 1)
