@@ -61,7 +61,7 @@ class LspClient:
         environment: Mapping[str, str] | None = None,
         stderr: int | None = None,
     ) -> LspClient:
-        """Start a language server: this Python's `tabwise lsp` unless told otherwise."""
+        """Start a language server, by default this Python's `tabwise lsp`."""
         command = command or (sys.executable, "-P", "-m", "tabwise_server", "lsp")
         process = await asyncio.create_subprocess_exec(
             *command,

@@ -1,0 +1,112 @@
+"""`tabwise complete FILE:LINE:COLUMN`: one suggestion, as an editor would show it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import time
+from pathlib import Path
+
+import attrs
+
+from tabwise_server.backends.choose import open_backend
+from tabwise_server.errors import BadRequest
+from tabwise_server.settings import Settings, load_settings
+from tabwise_server.suggest.place import Place
+from tabwise_server.suggest.positions import content_length, split_lines
+from tabwise_server.suggest.privacy import is_secret
+from tabwise_server.suggest.prompt import PromptOptions, build_request
+from tabwise_server.suggest.shape import ShapeOptions, shape
+
+PATIENCE_MS = 10_000.0  # nobody is typing
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """text: to insert at the place, None for nothing fit to show; raw: before shaping;
+    confidence: exp(mean log-probability)."""
+
+    text: str | None
+    raw: str
+    confidence: float
+    tokens: int
+    model: str
+    latency_ms: float
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("place", metavar="FILE:LINE:COLUMN", help="both counted from 1")
+    parser.add_argument("--json", action="store_true", help="print all that is known")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    place = read_place(arguments.place)
+    result = asyncio.run(complete(place, load_settings()))
+    if arguments.json:
+        print(json.dumps(attrs.asdict(result)))
+    elif result.text is not None:
+        print(result.text)
+    return 0
+
+
+async def complete(place: Place, settings: Settings) -> Result:
+    """Ask the configured backend, starting the shared daemon if need be."""
+    backend = open_backend(settings.backend)
+    lsp = settings.lsp
+    options = PromptOptions(
+        max_prefix_chars=lsp.max_prefix_chars,
+        max_suffix_chars=lsp.max_suffix_chars,
+        max_new_tokens=lsp.max_new_tokens,
+        deadline_ms=PATIENCE_MS,
+    )
+    try:
+        await backend.health()  # a daemon that has to start is given its time
+        began = time.perf_counter()
+        response = await backend.complete(build_request(place, options))
+        latency_ms = (time.perf_counter() - began) * 1000
+    finally:
+        await backend.close()
+    confidence = math.exp(min(response.mean_logprob, 0.0))
+    shaping = ShapeOptions(min_confidence=lsp.min_confidence)
+    return Result(
+        text=shape(response.text, place, confidence, shaping),
+        raw=response.text,
+        confidence=round(confidence, 4),
+        tokens=response.tokens,
+        model=response.model,
+        latency_ms=round(latency_ms, 1),
+    )
+
+
+def read_place(text: str) -> Place:
+    """The place that FILE:LINE:COLUMN names. Raises BadRequest saying what is wrong."""
+    name, _, rest = text.rpartition(":")
+    name, _, line_text = name.rpartition(":")
+    if not name or not (line_text + rest).isdigit():
+        raise BadRequest(f"must be FILE:LINE:COLUMN, got {text!r}")
+    if is_secret(str(Path(name).absolute())):
+        raise BadRequest(f"{name} may hold secrets; such files are never read")
+    try:
+        source = Path(name).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise BadRequest(f"cannot read {name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"{name} is not UTF-8 text") from error
+    return place_in(source, int(line_text), int(rest), name)
+
+
+def place_in(source: str, line: int, column: int, path: str) -> Place:
+    """The place at a line and column, both from 1; columns are characters."""
+    lines = split_lines(source)
+    if not 1 <= line <= len(lines):
+        raise BadRequest(f"line must be 1..{len(lines)}, got {line}", field="line")
+    width = content_length(lines[line - 1])
+    if not 1 <= column <= width + 1:
+        raise BadRequest(
+            f"column must be 1..{width + 1} on line {line}, got {column}",
+            field="column",
+        )
+    offset = sum(map(len, lines[: line - 1])) + column - 1
+    return Place(prefix=source[:offset], suffix=source[offset:], path=path)

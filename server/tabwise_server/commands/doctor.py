@@ -1,0 +1,176 @@
+"""`tabwise doctor`: what is installed, what is wrong, and how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import platformdirs
+
+from tabwise_server import __version__
+from tabwise_server.backends.daemon import last_words, process_exists
+from tabwise_server.backends.tabwise import TabwiseBackend
+from tabwise_server.daemon_state import read_state
+from tabwise_server.errors import SettingsError, TabwiseError
+from tabwise_server.settings import Settings, load_settings, state_folder
+
+NEEDED = (
+    "pygls",
+    "lsprotocol",
+    "aiohttp",
+    "numpy",
+    "tiktoken",
+    "safetensors",
+    "tree-sitter",
+    "tree-sitter-python",
+)
+
+
+@attrs.frozen
+class Finding:
+    """One line of the report. remedy: what to do, None where nothing is wrong."""
+
+    name: str
+    detail: str
+    remedy: str | None = None
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    findings = examine()
+    if arguments.json:
+        print(json.dumps([attrs.asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            mark = "wrong" if finding.remedy else "ok"
+            print(f"{mark:<6}{finding.name:<14}{finding.detail}")
+            if finding.remedy:
+                print(f"{'':<20}-> {finding.remedy}")
+    return 1 if any(finding.remedy for finding in findings) else 0
+
+
+def examine() -> list[Finding]:
+    """All findings; a configuration that cannot be read ends the list early."""
+    findings = [*_installation()]
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return [*findings, Finding("settings", str(error), "correct that option")]
+    for check in CHECKS:
+        findings += check(settings)
+    return findings
+
+
+def _installation() -> Iterator[Finding]:
+    yield Finding("tabwise", f"{__version__} in {Path(__file__).parents[1]}")
+    yield Finding(
+        "python", f"{platform.python_version()} at {sys.executable}, "
+        f"{platform.platform()}, {os.cpu_count()} CPUs",
+    )  # fmt: skip
+    for name in NEEDED:
+        try:
+            yield Finding(name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "not installed", f"pip install {name}")
+
+
+def _configuration(settings: Settings) -> Iterator[Finding]:
+    folder = Path(platformdirs.user_config_dir("tabwise", appauthor=False))
+    file = Path(os.environ.get("TABWISE_CONFIG", folder / "tabwise.toml"))
+    found = "read" if file.exists() else "not there; defaults are used"
+    yield Finding("settings", f"{file} ({found})")
+    names = sorted(
+        n for n in os.environ if n.startswith(("TABWISE_SERVE", "TABWISE_LSP"))
+    )
+    if names:
+        yield Finding("environment", ", ".join(names))
+
+
+def _state(settings: Settings) -> Iterator[Finding]:
+    folder = state_folder()
+    if not os.access(folder, os.W_OK):
+        yield Finding("state", f"{folder} cannot be written", f"chmod u+rwx {folder}")
+    elif os.name != "nt" and folder.stat().st_mode & 0o077:
+        yield Finding("state", f"{folder} is open to others", f"chmod 700 {folder}")
+    else:
+        yield Finding("state", str(folder))
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    """The checkpoint's config and the runner, by looking, not by loading."""
+    if settings.backend.url is not None:
+        return
+    from tabwise_model.checkpoint import CONFIG, CheckpointError, resolve_checkpoint
+    from tabwise_model.runners.choose import available_runners
+
+    try:
+        folder = resolve_checkpoint(settings.serve.checkpoint)
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        model, bits = config["model"], config["bits"]
+        shape = (
+            f"{model['family']}, {model['n_layer']} layers, width {model['n_embd']}, "
+            f"{bits} bits"
+        )
+        yield Finding("checkpoint", f"{folder.resolve().name} ({shape}) in {folder}")
+    except (CheckpointError, OSError, ValueError, KeyError) as error:
+        yield Finding(
+            "checkpoint", str(error), "set serve.checkpoint to a checkpoint's folder"
+        )
+    runners = available_runners()
+    if runners:
+        yield Finding("runner", f"{', '.join(runners)}; device {settings.serve.device}")
+    else:
+        yield Finding(
+            "runner", "nothing here can run a model", "pip install 'tabwise[torch]'"
+        )
+
+
+def _daemon(settings: Settings) -> Iterator[Finding]:
+    if settings.backend.url is not None:
+        return
+    state = read_state()
+    if state is None:
+        said = last_words()
+        yield Finding("daemon", f"not running; an editor starts it ({said})")
+    elif not process_exists(state.pid):
+        yield Finding("daemon", "ended unasked; the next start replaces it")
+    else:
+        yield _health("daemon", TabwiseBackend(state.url, state.token), "tabwise stop")
+
+
+def _remote(settings: Settings) -> Iterator[Finding]:
+    url = settings.backend.url
+    if url is not None:
+        client = TabwiseBackend(url, settings.backend.api_key)
+        yield _health("backend", client, "check backend.url and the machine behind it")
+
+
+CHECKS: tuple[Check, ...] = (_configuration, _state, _model, _daemon, _remote)
+
+
+def _health(name: str, client: TabwiseBackend, remedy: str) -> Finding:
+    async def ask() -> Finding:
+        try:
+            health = await client.health()
+        except TabwiseError as error:
+            return Finding(name, str(error), remedy)
+        finally:
+            await client.close()
+        detail = f"{client.url}: {health.model} on {health.device}, {health.status}"
+        return Finding(name, detail, None if health.ready else "wait until it is ready")
+
+    return asyncio.run(ask())
