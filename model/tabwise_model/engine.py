@@ -1,33 +1,33 @@
 """The engine: requests in, generations out, one `step()` at a time.
 
-step = expire -> admit -> schedule -> run -> postprocess. It owns the scheduling and one
-runner, is called from one thread, and imports no torch. A step is one forward pass over
-every decoding request's newest token, and up to `prefill_chunk` prompt tokens shared
-fairly among requests still prefilling, so a long prompt never holds the others longer
-than one chunk.
+step = schedule -> run -> postprocess. It owns the scheduler and one runner, is called
+from one thread, and imports no torch. A step is one forward pass over every decoding
+request's newest token and a chunk of the prompts that are not yet computed. Output does
+not depend on what else is running, nor on what was cached.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 
 from tabwise_model.request import Finish, Generation, GenerationRequest
 from tabwise_model.runners.protocol import Chunk, Logits, Runner
-from tabwise_model.sampling import Sampler
-from tabwise_model.slots import Slot, SlotTable
-from tabwise_model.stop import StopScanner
+from tabwise_model.sampling import NotFinite
+from tabwise_model.scheduler import Admission, Scheduler
+from tabwise_model.sequence import Sequence
 from tabwise_model.tokenizer import Tokenizer
-
-MIN_SHARE = 16  # prompt tokens a prefilling request gets at least, when it gets any
 
 
 @attrs.define
 class EngineCounters:
-    """Totals since the start; tokens count when they are computed."""
+    """Totals since the start; tokens count when they are computed.
+
+    finished: ended by themselves, not cancelled, expired or failed.
+    """
 
     steps: int = 0
     prefill_tokens: int = 0
@@ -38,27 +38,6 @@ class EngineCounters:
     cancelled: int = 0
     expired: int = 0
     failed: int = 0
-
-
-class _Sequence:
-    """One request in a slot."""
-
-    def __init__(self, request: GenerationRequest, arrived: float) -> None:
-        self.request = request
-        self.arrived = arrived
-        self.result = Generation(
-            id=request.id, finish=Finish.LENGTH, prompt_tokens=len(request.prompt)
-        )
-        self.sampler = Sampler(request.sampling)
-        self.scanner = StopScanner(request.stop, request.block_indent)
-        self.slot: Slot | None = None
-        self.pending: tuple[int, ...] = request.prompt  # tokens not yet in the slot
-        self.ends: list[int] = []  # bytes of text before the end of each token
-        self.admitted = self.decoding_since = 0.0
-
-    @property
-    def decoding(self) -> bool:
-        return bool(self.result.tokens)
 
 
 class Engine:
@@ -75,181 +54,163 @@ class Engine:
         self.runner = runner
         self.tokenizer = tokenizer
         self.counters = EngineCounters()
-        self._chunk = prefill_chunk
         self._clock = clock
-        self._slots = SlotTable(runner.n_slots)
-        self._queue: deque[_Sequence] = deque()
-        self._running: list[_Sequence] = []
+        self._scheduler = Scheduler(runner.n_slots, prefill_chunk)
+        self._by_id: dict[str, Sequence] = {}
         self._done: list[Generation] = []
+        self._next_deadline = math.inf  # no request expires before it
         self._bytes = tokenizer.token_bytes()
 
     @property
     def has_work(self) -> bool:
-        return bool(self._queue or self._running or self._done)
+        return bool(self._by_id or self._done)
 
     @property
     def queued(self) -> int:
-        return len(self._queue)
+        return self._scheduler.queued
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        return self._scheduler.running
 
     def submit(self, request: GenerationRequest) -> None:
-        """Queue a request. Raises ValueError if its prompt is empty or leaves no room
-        in a slot."""
+        """Queue a request.
+
+        Raises ValueError if its prompt is empty or leaves no room in a slot, if it
+        asks for no token, or if a request with its id is not yet finished.
+        """
         limit = self.runner.slot_tokens
         if not 1 <= len(request.prompt) < limit:
             raise ValueError(
                 f"a prompt must have 1..{limit - 1} tokens, got {len(request.prompt)}"
             )
-        self._queue.append(_Sequence(request, self._clock()))
+        if request.max_new_tokens < 1:
+            raise ValueError(
+                f"max_new_tokens must be at least 1, got {request.max_new_tokens}"
+            )
+        if request.id in self._by_id:
+            raise ValueError(f"request {request.id!r} is already running")
+        sequence = Sequence(request, self._clock())
+        self._by_id[request.id] = sequence
+        self._scheduler.add(sequence)
+        if request.deadline is not None:
+            self._next_deadline = min(self._next_deadline, request.deadline)
 
     def cancel(self, request_id: str) -> None:
         """End a request before the next step; unknown or finished ids are ignored."""
-        for sequence in [*self._queue, *self._running]:
-            if sequence.request.id == request_id:
-                self._finish(sequence, Finish.CANCELLED)
-                return
+        sequence = self._by_id.get(request_id)
+        if sequence is not None:
+            self._finish(sequence, Finish.CANCELLED)
 
     def step(self) -> list[Generation]:
         """Advance everything by one forward pass; returns what has finished."""
-        self._expire()
-        self._admit()
-        scheduled = self._schedule()
-        if scheduled:
+        planned = self._schedule()
+        if planned:
             self.counters.steps += 1
             try:
-                logits = self.runner.extend([chunk for _, chunk in scheduled])
+                logits = self.runner.extend([chunk for _, chunk in planned])
             except Exception as error:  # noqa: BLE001 - whatever the runner raises
-                self._fail([sequence for sequence, _ in scheduled], error)
+                self._fail([sequence for sequence, _ in planned], error)
             else:
-                self._postprocess(scheduled, logits)
-        done, self._done = self._done, []
-        return done
+                self._postprocess(planned, logits)
+        return self._hand_out()
 
-    def _expire(self) -> None:
+    def fail_all(self, error: Exception) -> list[Generation]:
+        """End every request with `error` and trust no slot; the engine may go on."""
+        self._fail(self._scheduler, error)
+        self._scheduler.forget()
+        return self._hand_out()
+
+    def _schedule(self) -> list[tuple[Sequence, Chunk]]:
         now = self._clock()
-        for sequence in [*self._queue, *self._running]:
+        if now >= self._next_deadline:
+            self._expire(now)
+        while (admission := self._scheduler.admit(now)) is not None:
+            self._enter(admission)
+        return self._scheduler.plan()
+
+    def _expire(self, now: float) -> None:
+        self._next_deadline = math.inf
+        for sequence in self._scheduler:
             deadline = sequence.request.deadline
             if deadline is not None and now >= deadline:
                 self._finish(sequence, Finish.EXPIRED)
+            elif deadline is not None:
+                self._next_deadline = min(self._next_deadline, deadline)
 
-    def _admit(self) -> None:
-        """Give slots to queued requests, first come first served."""
-        while self._queue:
-            placement = self._slots.acquire(self._queue[0].request.prompt)
-            if placement is None:
+    def _enter(self, admission: Admission) -> None:
+        """Fill a new sequence's slot with what another slot holds of its prompt."""
+        sequence, placement = admission.sequence, admission.placement
+        if placement.copy_from is not None:
+            source, target = placement.copy_from.index, placement.slot.index
+            try:
+                self.runner.copy_slot(source, target, placement.cached)
+            except Exception as error:  # noqa: BLE001 - whatever the runner raises
+                self._fail([sequence], error)
                 return
-            sequence = self._queue.popleft()
-            if placement.copy_from is not None:
-                self.runner.copy_slot(
-                    placement.copy_from.index, placement.slot.index, placement.cached
-                )
-            sequence.slot = placement.slot
-            sequence.pending = sequence.request.prompt[placement.cached :]
-            sequence.admitted = self._clock()
-            sequence.result.cached_tokens = placement.cached
-            sequence.result.queue_s = sequence.admitted - sequence.arrived
-            self.counters.prompt_tokens += len(sequence.request.prompt)
-            self.counters.cached_tokens += placement.cached
-            self._running.append(sequence)
-
-    def _schedule(self) -> list[tuple[_Sequence, Chunk]]:
-        """This step's chunk of each request that takes part."""
-        scheduled = []
-        budget = self._chunk
-        waiting = [s for s in self._running if not s.decoding]
-        for sequence in self._running:
-            assert sequence.slot is not None
-            if sequence.decoding:
-                tokens = sequence.pending
-            elif budget > 0:
-                share = max(MIN_SHARE, budget // len(waiting))
-                tokens = sequence.pending[: min(share, budget)]
-                budget -= len(tokens)
-                waiting.pop()
-            else:
-                continue
-            start = len(sequence.slot.tokens)
-            scheduled.append((sequence, Chunk(sequence.slot.index, start, tokens)))
-        return scheduled
+        self.counters.prompt_tokens += len(sequence.request.prompt)
+        self.counters.cached_tokens += placement.cached
 
     def _postprocess(
-        self, scheduled: list[tuple[_Sequence, Chunk]], logits: Logits
+        self, planned: list[tuple[Sequence, Chunk]], logits: Logits
     ) -> None:
         vocab = self.tokenizer.vocab_size  # the model's may be padded beyond
-        for (sequence, chunk), row in zip(scheduled, logits, strict=True):
+        for (sequence, chunk), row in zip(planned, logits, strict=True):
             assert sequence.slot is not None
             sequence.slot.tokens.extend(chunk.tokens)
-            sequence.pending = sequence.pending[len(chunk.tokens) :]
             if sequence.decoding:
                 self.counters.decode_tokens += 1
             else:
                 self.counters.prefill_tokens += len(chunk.tokens)
-            if not sequence.pending:
-                self._take_token(sequence, *sequence.sampler.choose(row[:vocab]))
+                sequence.pending = sequence.pending[len(chunk.tokens) :]
+                if sequence.pending:
+                    continue
+                sequence.begin_decoding(self._clock())
+            try:
+                token, logprob = sequence.sampler.choose(row[:vocab])
+            except NotFinite as error:
+                self._fail([sequence], error)
+            else:
+                self._take(sequence, token, logprob)
 
-    def _take_token(self, sequence: _Sequence, token: int, logprob: float) -> None:
+    def _take(self, sequence: Sequence, token: int, logprob: float) -> None:
         """Append a chosen token, and end the request where it ends."""
-        result = sequence.result
-        if not result.tokens:
-            sequence.decoding_since = self._clock()
-            result.prefill_s = sequence.decoding_since - sequence.admitted
         if token in self.tokenizer.sentinels:
             self._finish(sequence, Finish.END)
             return
-        result.tokens.append(token)
-        result.logprobs.append(logprob)
-        sequence.ends.append(len(sequence.scanner.text))
-        cut = sequence.scanner.feed(self._bytes[token])
-        if cut is not None:
-            self._cut(sequence, cut)
-            self._finish(sequence, Finish(sequence.request.stop.value))
-        elif self._is_full(sequence):
-            self._finish(sequence, Finish.LENGTH)
-        else:
-            sequence.pending = (token,)
+        finish = sequence.append(token, logprob, self._bytes[token])
+        if finish is None and self._fills_slot(sequence):
+            finish = Finish.LENGTH
+        if finish is not None:
+            self._finish(sequence, finish)
 
-    def _is_full(self, sequence: _Sequence) -> bool:
+    def _fills_slot(self, sequence: Sequence) -> bool:
+        """Whether the newest token takes the last place in the slot."""
         assert sequence.slot is not None
-        return (
-            len(sequence.result.tokens) >= sequence.request.max_new_tokens
-            or len(sequence.slot.tokens) + 1 >= self.runner.slot_tokens
-        )
+        return len(sequence.slot.tokens) + 1 >= self.runner.slot_tokens
 
-    def _cut(self, sequence: _Sequence, at: int) -> None:
-        """Drop text from byte `at` on, and every token that begins there or later."""
-        del sequence.scanner.text[at:]
-        kept = sum(begin < at for begin in sequence.ends)
-        del sequence.result.tokens[kept:]
-        del sequence.result.logprobs[kept:]
-
-    def _fail(self, sequences: list[_Sequence], error: Exception) -> None:
+    def _fail(self, sequences: Iterable[Sequence], error: Exception) -> None:
         """End these with the error; what their slots hold is not to be trusted."""
         for sequence in sequences:
-            assert sequence.slot is not None
-            sequence.slot.tokens.clear()
-            sequence.result.error = f"{type(error).__name__}: {error}"
+            if sequence.slot is not None:
+                sequence.slot.keep(0)
+            sequence.error = f"{type(error).__name__}: {error}"
             self._finish(sequence, Finish.FAILED)
 
-    def _finish(self, sequence: _Sequence, finish: Finish) -> None:
-        result = sequence.result
-        result.finish = finish
-        result.text = bytes(sequence.scanner.text)
-        if sequence.decoding_since:
-            result.decode_s = self._clock() - sequence.decoding_since
-        if sequence.slot is not None:
-            self._slots.release(sequence.slot)
-            self._running.remove(sequence)
-        else:
-            self._queue.remove(sequence)
-        self._count(finish)
-        self._done.append(result)
+    def _finish(self, sequence: Sequence, finish: Finish) -> None:
+        self._scheduler.remove(sequence)
+        del self._by_id[sequence.request.id]
+        self._done.append(sequence.result(finish, self._clock()))
+        match finish:
+            case Finish.CANCELLED:
+                self.counters.cancelled += 1
+            case Finish.EXPIRED:
+                self.counters.expired += 1
+            case Finish.FAILED:
+                self.counters.failed += 1
+            case _:
+                self.counters.finished += 1
 
-    def _count(self, finish: Finish) -> None:
-        name = finish.value if finish.value in _COUNTED else "finished"
-        setattr(self.counters, name, getattr(self.counters, name) + 1)
-
-
-_COUNTED = frozenset(("cancelled", "expired", "failed"))
+    def _hand_out(self) -> list[Generation]:
+        done, self._done = self._done, []
+        return done

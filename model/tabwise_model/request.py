@@ -61,7 +61,9 @@ class Generation:
     """What became of one request; filled in by the engine.
 
     text: bytes of the completion, cut at its stop (may end inside a UTF-8 character).
-    logprobs: one natural-log probability per kept token. Times are seconds.
+    tokens: those that begin before the cut; the last may reach past it, when a newline
+    stands inside it. logprobs: one natural-log probability per kept token, at
+    temperature 1. Times are seconds.
     """
 
     id: str

@@ -12,6 +12,10 @@ from tabwise_model.request import Sampling
 Logits = npt.NDArray[np.float32]
 
 
+class NotFinite(ValueError):
+    """The logits hold NaN or infinity, so no token can be chosen from them."""
+
+
 class Sampler:
     """Chooses one request's tokens; a seed makes it repeatable."""
 
@@ -22,21 +26,27 @@ class Sampler:
         )
 
     def choose(self, logits: Logits) -> tuple[int, float]:
-        """(token, natural log of its probability at temperature 1) of logits (V,)."""
-        token = int(logits.argmax()) if self._rng is None else self._draw(logits)
-        top = float(logits.max())
-        norm = top + math.log(float(np.exp(logits - top).sum()))
-        return token, float(logits[token]) - norm
+        """(token, natural log of its probability at temperature 1) of logits (V,).
 
-    def _draw(self, logits: Logits) -> int:
+        Greedy takes the highest, the lowest id among equals. Raises NotFinite.
+        """
+        best = int(logits.argmax())  # a NaN counts as the highest
+        if not math.isfinite(logits[best]):
+            raise NotFinite("the model computed logits that are not finite")
+        shifted = logits - logits[best]
+        total = float(np.exp(shifted, out=shifted).sum())
+        token = best if self._rng is None else self._draw(logits, best)
+        return token, float(logits[token] - logits[best]) - math.log(total)
+
+    def _draw(self, logits: Logits, best: int) -> int:
         """Draw at the request's temperature among its top_k tokens."""
         assert self._rng is not None
         k = self._sampling.top_k
         ids = np.arange(len(logits))
         if k is not None and k < len(logits):
             ids = np.sort(np.argpartition(logits, -k)[-k:])
-        scaled = logits[ids].astype(np.float64) / self._sampling.temperature
-        weights = np.exp(scaled - scaled.max())
-        edges = weights.cumsum()
+        # shifted before it is divided, so that the smallest temperature cannot overflow
+        shifted = logits[ids].astype(np.float64) - float(logits[best])
+        edges = np.exp(shifted / self._sampling.temperature).cumsum()
         place = np.searchsorted(edges, self._rng.random() * edges[-1], side="right")
         return int(ids[min(int(place), len(ids) - 1)])

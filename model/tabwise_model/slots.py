@@ -42,10 +42,6 @@ class SlotTable:
         self.slots = [Slot(index) for index in range(count)]
         self._clock = 0
 
-    @property
-    def free(self) -> int:
-        return sum(not slot.busy for slot in self.slots)
-
     def acquire(self, prompt: Sequence[int]) -> Placement | None:
         """Take a slot for `prompt`, None if all are busy.
 
@@ -72,6 +68,11 @@ class SlotTable:
         """The slot may be taken again; its tokens stay for the next keystroke."""
         slot.busy = False
         self._touch(slot)
+
+    def forget(self) -> None:
+        """Trust no slot's content any more."""
+        for slot in self.slots:
+            slot.keep(0)
 
     def _take(self, slot: Slot, cached: int, source: Slot | None) -> Placement:
         if source is not None:
