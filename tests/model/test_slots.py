@@ -1,0 +1,118 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tabwise_model.slots import Placement, Slot, SlotTable, common_prefix
+
+TOKENS = st.lists(st.integers(0, 2), max_size=40)
+
+
+@given(TOKENS, TOKENS, TOKENS)
+def test_the_common_prefix_is_the_longest(
+    shared: list[int], left: list[int], right: list[int]
+) -> None:
+    a, b = shared + left, shared + right
+    length = common_prefix(a, b)
+    assert a[:length] == b[:length]
+    assert length in (len(a), len(b)) or a[length] != b[length]
+
+
+def fill(table: SlotTable, prompt: list[int]) -> Slot:
+    """Take a slot for `prompt` as if it were computed."""
+    placement = take(table, prompt)
+    placement.slot.tokens = list(prompt)
+    return placement.slot
+
+
+def take(table: SlotTable, prompt: list[int]) -> Placement:
+    placement = table.acquire(prompt)
+    assert placement is not None
+    return placement
+
+
+HEAD = list(range(100, 140))
+
+
+def test_the_last_prompt_token_is_always_computed() -> None:
+    table = SlotTable(1)
+    table.release(fill(table, HEAD))
+    assert take(table, HEAD).cached == len(HEAD) - 1
+
+
+def test_a_prompt_that_goes_on_takes_the_slot_that_holds_its_beginning() -> None:
+    table = SlotTable(3)
+    for prompt in (HEAD, [1, 2, 3], [4, 5, 6]):
+        table.release(fill(table, prompt))
+    placement = take(table, [*HEAD, 7])
+    assert placement == Placement(table.slots[0], len(HEAD), None)
+
+
+def test_what_a_busy_slot_holds_is_copied() -> None:
+    table = SlotTable(2)
+    busy = fill(table, HEAD)
+    placement = take(table, [*HEAD, 7])
+    assert placement == Placement(table.slots[1], len(HEAD), busy)
+    assert placement.slot.tokens == HEAD
+
+
+def test_a_longer_cache_is_not_destroyed_for_a_short_common_head() -> None:
+    table = SlotTable(2)
+    full = fill(table, HEAD + list(range(200, 300)))
+    table.release(full)
+    placement = take(table, [*HEAD, 7])
+    assert placement.slot is not full
+    assert placement.copy_from is full
+    assert len(full.tokens) == 140
+
+
+def test_a_short_head_is_not_worth_a_copy() -> None:
+    table = SlotTable(2)
+    fill(table, HEAD)
+    assert take(table, [*HEAD[:8], 7]) == Placement(table.slots[1], 0, None)
+
+
+def test_the_least_recently_used_slot_goes_first() -> None:
+    table = SlotTable(2)
+    older, newer = fill(table, [1] * 20), fill(table, [2] * 20)
+    table.release(newer)
+    table.release(older)
+    assert take(table, [3] * 20).slot is newer
+
+
+def test_nothing_is_given_when_all_are_busy() -> None:
+    table = SlotTable(1)
+    fill(table, HEAD)
+    assert table.acquire(HEAD) is None
+
+
+def test_after_forgetting_nothing_is_cached() -> None:
+    table = SlotTable(2)
+    table.release(fill(table, HEAD))
+    table.forget()
+    assert take(table, HEAD).cached == 0
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+@given(data=st.data())
+def test_a_placement_never_promises_what_is_not_held(
+    slots: int, data: st.DataObject
+) -> None:
+    table = SlotTable(slots)
+    busy: list[Slot] = []
+    for _ in range(data.draw(st.integers(1, 12))):
+        if busy and data.draw(st.booleans()):
+            table.release(busy.pop(data.draw(st.integers(0, len(busy) - 1))))
+            continue
+        prompt = data.draw(st.lists(st.integers(0, 1), min_size=1, max_size=60))
+        held = {slot.index: list(slot.tokens) for slot in table.slots}
+        placement = table.acquire(prompt)
+        if placement is None:
+            assert len(busy) == slots
+            continue
+        source = placement.copy_from or placement.slot
+        assert placement.slot not in busy
+        assert held[source.index][: placement.cached] == prompt[: placement.cached]
+        assert placement.slot.tokens == prompt[: placement.cached]
+        assert placement.cached < len(prompt)
+        placement.slot.tokens = list(prompt)
+        busy.append(placement.slot)
