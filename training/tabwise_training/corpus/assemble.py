@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +16,7 @@ from tabwise_training.corpus.duplicates import Duplicates
 from tabwise_training.corpus.manifest import SPLITS
 from tabwise_training.corpus.report import PackageReport, Report
 from tabwise_training.corpus.screen import Screened, Unit, screen
+from tabwise_training.corpus.workers import ordered_map
 from tabwise_training.errors import CorpusError
 
 
@@ -58,8 +55,8 @@ def _assemble(
     with TemporaryDirectory(dir=out, prefix="spool-") as folder:
         spools = [Path(folder, str(i)) for i in range(len(units))]
         work = partial(screen, contamination=contamination)
-        with worker_pool(processes) as pool:
-            done = pool.map(work, units, spools)
+        with ordered_map(processes, len(units)) as run:
+            done = run(work, units, spools)
             for screened in tqdm(done, total=len(units), unit="source", disable=None):
                 part = out / f"{screened.unit.split}.jsonl"
                 _append(screened, part, seen, report.of(screened.unit))
@@ -85,15 +82,3 @@ def _append(
             report.size += kept.size
     screened.spool.unlink()
     report.tally.add(tally)
-
-
-@contextmanager
-def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of fresh processes that leave Ctrl-C to this one; on an error or Ctrl-C
-    what has not begun is dropped."""
-    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=ignore)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)

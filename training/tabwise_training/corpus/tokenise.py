@@ -17,8 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tabwise_model.tokenizer import Tokenizer
-from tabwise_training.corpus.assemble import worker_pool
 from tabwise_training.corpus.documents import parse_document
+from tabwise_training.corpus.workers import ordered_map
 
 TASK_BYTES = 4_000_000  # of a split's file
 
@@ -58,11 +58,11 @@ def tokenise(
     counts = Counts()
     try:
         with (
-            worker_pool(jobs) as pool,
+            ordered_map(jobs, len(stretches)) as run,
             parts[0].open("wb") as id_stream,
             parts[1].open("w", encoding="utf-8") as name_stream,
         ):
-            done = pool.map(work, stretches)
+            done = run(work, stretches)
             for encoded, lines, found in tqdm(
                 done, total=len(stretches), desc=split, disable=None
             ):
