@@ -2,100 +2,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from support.engines import Clock, make_engine, request, run_all
 from support.models import random_checkpoint
 from support.runners import HashRunner
 from support.tokenizer import TOKENIZER
 from tabwise_model.engine import Engine
-from tabwise_model.request import (
-    Finish,
-    Generation,
-    GenerationRequest,
-    Sampling,
-    Stop,
-)
+from tabwise_model.request import Finish, Sampling, Stop
 from tabwise_model.runners.torch import TorchRunner
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def make_engine(runner: Any = None, **options: Any) -> Engine:
-    return Engine(runner or HashRunner(), TOKENIZER, **options)
-
-
-def request(name: str, prompt: list[int] | str, **options: Any) -> GenerationRequest:
-    ids = TOKENIZER.encode(prompt) if isinstance(prompt, str) else prompt
-    options.setdefault("max_new_tokens", 8)
-    return GenerationRequest(id=name, prompt=tuple(ids), **options)
-
-
-def run_all(engine: Engine) -> dict[str, Generation]:
-    found = {}
-    for _ in range(10_000):
-        if not engine.has_work:
-            return found
-        found.update({result.id: result for result in engine.step()})
-    raise AssertionError("the engine never finishes")
-
-
-def alone(wanted: GenerationRequest) -> list[int]:
-    engine = make_engine()
-    engine.submit(wanted)
-    return run_all(engine)[wanted.id].tokens
-
-
-PROMPTS = st.lists(st.integers(0, 3), min_size=1, max_size=40)
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.lists(st.tuples(PROMPTS, st.integers(0, 4)), min_size=1, max_size=12),
-    st.integers(1, 20),
-    st.integers(1, 5),
-)
-def test_output_is_the_same_cached_or_not_batched_or_alone(
-    asked: list[tuple[list[int], int]], chunk: int, slots: int
-) -> None:
-    """Prompts over four tokens share prefixes all the time; steps come in between."""
-    engine = make_engine(HashRunner(n_slots=slots), prefill_chunk=chunk)
-    results: dict[str, Generation] = {}
-    wanted = [request(str(i), prompt) for i, (prompt, _) in enumerate(asked)]
-    for one, (_, steps) in zip(wanted, asked, strict=True):
-        engine.submit(one)
-        for _ in range(steps):
-            results.update({result.id: result for result in engine.step()})
-    results.update(run_all(engine))
-    for one in wanted:
-        assert results[one.id].tokens == alone(one)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_cancels_at_any_time_disturb_nobody(data: st.DataObject) -> None:
-    engine = make_engine(prefill_chunk=5)
-    wanted = {}
-    results: dict[str, Generation] = {}
-    for i in range(8):
-        one = request(str(i), data.draw(PROMPTS))
-        wanted[one.id] = one
-        engine.submit(one)
-        if data.draw(st.booleans()):
-            engine.cancel(str(data.draw(st.integers(0, i))))
-        for _ in range(data.draw(st.integers(0, 3))):
-            results.update({result.id: result for result in engine.step()})
-    results.update(run_all(engine))
-    assert results.keys() == wanted.keys()
-    for name, result in results.items():
-        if result.finish is not Finish.CANCELLED:
-            assert result.tokens == alone(wanted[name])
 
 
 def test_a_real_model_gives_the_same_cached_or_not_and_batched_or_alone() -> None:
@@ -195,17 +109,18 @@ def test_deadlines_end_queued_and_running_requests() -> None:
     assert not engine.has_work
 
 
-def test_a_runner_that_fails_fails_its_requests_and_no_others() -> None:
-    runner = HashRunner(n_slots=1)
-    engine = make_engine(runner)
+def test_an_id_that_is_running_is_refused() -> None:
+    engine = make_engine()
     engine.submit(request("a", "abc"))
-    engine.submit(request("b", "abc"))
-    runner.fail_next = RuntimeError("out of memory")
-    results = run_all(engine)
-    assert results["a"].finish is Finish.FAILED
-    assert results["a"].error == "RuntimeError: out of memory"
-    assert results["b"].tokens == alone(request("b", "abc"))
-    assert results["b"].cached_tokens == 0
+    with pytest.raises(ValueError, match="already running"):
+        engine.submit(request("a", "abc"))
+    run_all(engine)
+    engine.submit(request("a", "abc"))
+
+
+def test_a_request_for_no_tokens_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_new_tokens must be at least 1, got 0"):
+        make_engine().submit(request("a", "abc", max_new_tokens=0))
 
 
 @pytest.mark.parametrize("prompt", [[], [1] * 64])
