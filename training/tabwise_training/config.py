@@ -48,12 +48,16 @@ class OptimConfig:
 class RunConfig:
     """[run]. Batches in tokens a step over all processes; micro-batches in rows.
 
+    init_from: `scratch`, a checkpoint's folder, a Hugging Face folder (Llama or GPT-2),
+    or one of OpenAI's `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`. A run that has
+    checkpoints of its own resumes from them whatever this says.
     schedule: `linear` holds the peak, then falls in a line over the last
     `decay_share` of the steps to `final_lr` times the peak; `cosine` falls from the
     warm-up on.
     """
 
     out: str
+    init_from: str = "scratch"
     steps: int
     batch_tokens: int
     micro_rows: int = 8

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
@@ -274,6 +275,8 @@ _worker: dict[str, Renderer] = {}
 
 
 def _start_worker(folder: Path, config: DataConfig, block: int) -> None:
+    # Ctrl-C reaches the whole group; the run ends this process when it is done
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     tokenizer = load_tokenizer(folder)
     documents = Documents(folder, "train", tokenizer)
     _worker["renderer"] = Renderer(documents, tokenizer, config, block)

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import AdamW, Muon, Optimizer
 
 from tabwise_model.gpt import GPT
@@ -54,15 +55,24 @@ class Optimizers:
         ]
         return AdamW(groups, lr=config.adam_lr, betas=(config.beta1, config.beta2))
 
-    def step(self, scale: float) -> None:
-        """One update at `scale` times the peak learning rates; gradients are freed."""
+    def unscale(self, scaler: GradScaler) -> None:
+        """Take the loss scale out of all gradients."""
+        for optimizer in self._all.values():
+            scaler.unscale_(optimizer)
+
+    def step(self, scale: float, scaler: GradScaler) -> None:
+        """One update at `scale` times the peak learning rates; gradients are freed.
+
+        An update whose float16 gradients overflowed is left out.
+        """
         for name, optimizer in self._all.items():
             for group, peak in zip(
                 optimizer.param_groups, self._peaks[name], strict=True
             ):
                 group["lr"] = peak * scale
-            optimizer.step()
+            scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
+        scaler.update()
 
     def state(self) -> dict[str, Tensor]:
         """Every state tensor as `optimizer/parameter/slot`, on the CPU."""

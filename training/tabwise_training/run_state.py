@@ -1,7 +1,7 @@
 """A training run on disk: checkpoints that resume exactly, a log, a picture.
 
 OUT/config.json            the resolved recipe
-OUT/log.csv                a row a logged step
+OUT/log.csv                a row a logged step (OUT/tensorboard/ has the same)
 OUT/loss.png               the curves, at the end
 OUT/step-N/                a float32 checkpoint, with optimizer.safetensors and
                            training.json (step, place in the data) beside it
@@ -11,6 +11,7 @@ A step's folder appears by one rename, so a killed process never leaves a broken
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import shutil
 from collections.abc import Mapping
@@ -38,12 +39,14 @@ KEPT = 2  # newest checkpoints; older ones are deleted
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """What resuming needs besides weights: steps done, place in the data, seconds."""
+    """What resuming needs besides weights: steps done, place in the data, seconds, and
+    the float16 loss scaler's state."""
 
     step: int = 0
     place: Place = Place()
     seconds: float = 0.0
     tokens: int = 0
+    scaler: Mapping[str, Any] = attrs.Factory(dict)
 
 
 def save_run(
@@ -99,24 +102,39 @@ def describe_difference(found: ModelConfig, wanted: ModelConfig) -> str:
 
 
 class Log:
-    """OUT/log.csv, appended to."""
+    """OUT/log.csv, appended to, and TensorBoard's events where it is installed."""
 
-    COLUMNS = ("step", "tokens", "seconds", "loss", "val_bpb", "lr", "tokens_per_s")
+    COLUMNS = (
+        *("step", "tokens", "seconds", "loss", "val_bpb", "lr"),
+        *("tokens_per_s", "mfu", "data_wait"),
+    )
 
     def __init__(self, out: Path) -> None:
         self._file = out / "log.csv"
         if not self._file.exists():
             self._file.write_text(",".join(self.COLUMNS) + "\n")
+        self._board = None
+        if importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(out / "tensorboard"))
 
     def write(self, **values: float | None) -> None:
         with self._file.open("a", newline="") as stream:
             csv.DictWriter(stream, self.COLUMNS, restval="").writerow(
-                {k: f"{v:.6g}" for k, v in values.items() if v is not None}
+                {k: f"{v:.10g}" for k, v in values.items() if v is not None}
             )
+        if self._board is not None:
+            for name, value in values.items():
+                if value is not None and name != "step":
+                    self._board.add_scalar(name, value, values["step"])
+            self._board.flush()
 
-    def rows(self) -> list[dict[str, str]]:
-        with self._file.open(newline="") as stream:
-            return list(csv.DictReader(stream))
+
+def read_log(out: Path) -> list[dict[str, str]]:
+    """The rows of OUT/log.csv; an empty string where nothing was logged."""
+    with (out / "log.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def draw_losses(out: Path) -> Path:
@@ -126,7 +144,7 @@ def draw_losses(out: Path) -> Path:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    rows = Log(out).rows()
+    rows = read_log(out)
     figure, left = pyplot.subplots(figsize=(7, 4), layout="constrained")
     trained = [(int(r["tokens"]) / 1e6, float(r["loss"])) for r in rows if r["loss"]]
     left.plot(*zip(*trained, strict=True), lw=0.8, color="tab:blue")
