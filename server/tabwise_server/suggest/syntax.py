@@ -46,13 +46,20 @@ def surroundings(place: Place) -> Surroundings:
 def keeps_syntax(place: Place, text: str) -> bool:
     """Whether Python with `text` inserted has no more syntax errors than without.
 
-    A suggestion may leave open what it opens: `for x in xs:` or `call(` count as
-    if their block and their brackets followed.
+    At a line's end "without" means with that line blanked out, for a line half typed
+    is an error of its own. A suggestion may leave open what it opens: `for x in xs:` or
+    `call(` count as if their block and their brackets followed.
     """
     before, after = window_before(place.prefix), window_after(place.suffix)
-    whole = before + text
-    rest = _closing(place, text) if not place.line_after.strip() else ""
-    return _count_errors(whole + rest + after) <= _count_errors(before + after)
+    if place.line_after.strip():
+        return _count_errors(before + text + after) <= _count_errors(before + after)
+    line = place.line_before
+    blanked = before[: len(before) - len(line)] + indent_of(line) + "pass"
+    allowed = _count_errors(blanked + after)
+    return any(
+        _count_errors(before + text + ending + after) <= allowed
+        for ending in _endings(line, text)
+    )
 
 
 def window_before(prefix: str) -> str:
@@ -75,18 +82,19 @@ def window_after(suffix: str) -> str:
     return suffix[: end + 1 if end >= 0 else MAX_CHARS_AFTER]
 
 
-def _closing(place: Place, text: str) -> str:
-    """What would finish the last line of the suggestion."""
-    line = (place.line_before + text).rpartition("\n")[2]
-    closers = "".join(reversed(open_brackets(text)))
-    if closers:
-        return closers
+def _endings(line_before: str, text: str) -> Iterator[str]:
+    """What may follow the suggestion to finish what it began, likeliest first."""
+    line = (line_before + text).rpartition("\n")[2]
     code = line.partition(" #")[0].strip()
     if code.endswith(":"):
-        return _body(code, indent_of(line))
-    if code.startswith("@"):
-        return f"\n{indent_of(line)}def f(): pass"
-    return ""
+        yield _body(code, indent_of(line))
+    elif code.startswith("@"):
+        yield f"\n{indent_of(line)}def f(): pass"
+    yield ""
+    for opened in (text, line_before + text):
+        if closers := "".join(reversed(open_brackets(opened))):
+            yield closers
+            yield f"{closers}: pass"
 
 
 def _body(header: str, indent: str) -> str:
