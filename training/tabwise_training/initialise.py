@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
+
 from tabwise_model.checkpoint import CONFIG, SUMS, Checkpoint, load_checkpoint
 from tabwise_model.config import ModelConfig
 from tabwise_model.export.from_huggingface import read_huggingface
@@ -30,6 +32,7 @@ def initial_model(source: str, shape: ModelConfig, tokenizer: Tokenizer) -> GPT:
             f"{source} has another vocabulary than the data; prepare the data with "
             f"`tabwise prepare --tokenizer` and that of {source}"
         )
+    checkpoint = crop_block(checkpoint, shape.block_size)
     found = checkpoint.config.to_json() | {"dropout": shape.dropout}
     if found != shape.to_json():
         difference = describe_difference(checkpoint.config, shape)
@@ -37,6 +40,17 @@ def initial_model(source: str, shape: ModelConfig, tokenizer: Tokenizer) -> GPT:
     model = GPT(shape)
     model.load_tensors(dequantize_checkpoint(checkpoint).tensors)
     return model
+
+
+def crop_block(checkpoint: Checkpoint, block_size: int) -> Checkpoint:
+    """The same model with a shorter context; itself if it is not longer."""
+    if checkpoint.config.block_size <= block_size:
+        return checkpoint
+    tensors = dict(checkpoint.tensors)
+    if "positions.weight" in tensors:
+        tensors["positions.weight"] = tensors["positions.weight"][:block_size]
+    config = attrs.evolve(checkpoint.config, block_size=block_size)
+    return attrs.evolve(checkpoint, config=config, tensors=tensors)
 
 
 def read_source(source: str) -> Checkpoint:
