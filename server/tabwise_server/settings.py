@@ -40,6 +40,9 @@ class ServeSettings:
     daemon: bool = False  # write the state file, exit when idle
     idle_exit_s: float = 1_800.0  # daemon only; 0 for never
     api_key: str | None = None
+    allowed_origins: str = ""  # web pages that may ask, e.g. "https://a.b, https://c.d"
+    body_timeout_s: float = 10.0  # for a request's body to arrive
+    drain_s: float = 10.0  # for requests to finish after SIGTERM
 
 
 @attrs.frozen(kw_only=True)

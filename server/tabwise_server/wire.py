@@ -7,15 +7,17 @@ values out of range raise BadRequest naming the field.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
+from cattrs.cols import list_structure_factory
 from cattrs.errors import (
     BaseValidationError,
     ForbiddenExtraKeysError,
     IterableValidationNote,
 )
+from cattrs.gen import make_dict_structure_fn
 
 from tabwise_server.errors import BadRequest
 
@@ -24,6 +26,9 @@ FinishKind = Literal["end", "line", "block", "length"]
 
 MAX_NEW_TOKENS = 512
 MAX_TOP_K = 65_536
+MAX_CONTEXT = 64  # chunks
+MAX_PATH = 4_096  # code points, as the next
+MAX_NAME = 256
 
 T = TypeVar("T")
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -42,11 +47,24 @@ def between(low: float, high: float) -> Validator:
     return check
 
 
+def at_most(length: int) -> Validator:
+    """An attrs validator: None, or len(value) <= length. Raises BadRequest."""
+
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and len(value) > length:
+            raise BadRequest(
+                f"{attribute.name} must be at most {length} long, got {len(value)}",
+                field=attribute.name,
+            )
+
+    return check
+
+
 @attrs.frozen(kw_only=True)
 class ContextChunk:
     """A piece of another file that may help: its path for the model, its text."""
 
-    path: str
+    path: str = attrs.field(validator=at_most(MAX_PATH))
     text: str
 
 
@@ -60,15 +78,17 @@ class CompletionRequest:
 
     prefix: str
     suffix: str = ""
-    path: str | None = None
-    language: str | None = None
-    context: list[ContextChunk] = attrs.Factory(list)
+    path: str | None = attrs.field(default=None, validator=at_most(MAX_PATH))
+    language: str | None = attrs.field(default=None, validator=at_most(MAX_NAME))
+    context: list[ContextChunk] = attrs.field(
+        factory=list, validator=at_most(MAX_CONTEXT)
+    )
     max_new_tokens: int = attrs.field(default=48, validator=between(1, MAX_NEW_TOKENS))
     stop: StopKind = "line"
     temperature: float = attrs.field(default=0.0, validator=between(0, 10))
     top_k: int | None = attrs.field(default=None, validator=between(1, MAX_TOP_K))
     seed: int | None = attrs.field(default=None, validator=between(0, 2**63 - 1))
-    session: str | None = None
+    session: str | None = attrs.field(default=None, validator=at_most(MAX_NAME))
     deadline_ms: float | None = attrs.field(
         default=None, validator=between(1, 3_600_000)
     )
@@ -151,7 +171,9 @@ def _first_cause(error: BaseException, path: str) -> BadRequest:
         known = sorted(a.name for a in attrs.fields(error.cl))
         return BadRequest(f"unknown key {field!r}; known: {', '.join(known)}", field)
     if isinstance(error, BadRequest):
-        return error
+        if not path or path == error.field:
+            return error
+        return BadRequest(f"{path}.{error}", f"{path}.{error.field}")
     if isinstance(error, KeyError):
         field = path or str(error.args[0])
         return BadRequest(f"{field} is required", field)
@@ -160,7 +182,8 @@ def _first_cause(error: BaseException, path: str) -> BadRequest:
 
 def _json_name(value: Any) -> str:
     names = {type(None): "null", bool: "a boolean", str: "a string", list: "an array"}
-    return names.get(type(value), "a number" if not isinstance(value, dict) else "{}")
+    names[dict] = "an object"
+    return names.get(type(value), "a number")
 
 
 def _exactly(kind: type, name: str, *also: type) -> Callable[[Any, Any], Any]:
@@ -174,12 +197,53 @@ def _exactly(kind: type, name: str, *also: type) -> Callable[[Any, Any], Any]:
     return read
 
 
+def _object(cls: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
+    read_fields = make_dict_structure_fn(
+        cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True
+    )
+
+    def read(value: Any, kind: Any) -> Any:
+        if not isinstance(value, dict):
+            raise TypeError(f"must be an object, got {_json_name(value)}")
+        return read_fields(value, kind)
+
+    return read
+
+
+def _array(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
+    read_items = list_structure_factory(kind, converter)
+
+    def read(value: Any, kind: Any) -> Any:
+        if not isinstance(value, list):
+            raise TypeError(f"must be an array, got {_json_name(value)}")
+        return read_items(value, kind)
+
+    return read
+
+
+def _one_of(value: Any, kind: Any) -> Any:
+    if value not in get_args(kind):
+        raise TypeError(f"must be one of {', '.join(get_args(kind))}")
+    return value
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is list
+
+
+def _is_literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
 def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter = cattrs.Converter()
     converter.register_structure_hook(str, _exactly(str, "a string"))
     converter.register_structure_hook(int, _exactly(int, "an integer"))
     converter.register_structure_hook(float, _exactly(float, "a number", int))
     converter.register_structure_hook(bool, _exactly(bool, "a boolean"))
+    converter.register_structure_hook_factory(attrs.has, _object)
+    converter.register_structure_hook_factory(_is_list, _array)
+    converter.register_structure_hook_func(_is_literal, _one_of)
     return converter
 
 

@@ -61,8 +61,9 @@ def load_runner(
 
 
 def _native_available() -> bool:
-    if importlib.util.find_spec("tabwise_model.runners.native") is None:
+    """Whether the native runner was built and can run on this machine's processor."""
+    try:
+        from tabwise_model.runners.native import native_available
+    except ImportError:
         return False
-    from tabwise_model.runners.native import native_available
-
     return native_available()

@@ -15,6 +15,7 @@ _FLAGS = (
     ("threads", int, "threads for the model"),
     ("slots", int, "sequences kept in memory at once"),
     ("max_queue", int, "requests waiting or running before 503"),
+    ("drain_s", float, "seconds for requests to finish after SIGTERM"),
     ("idle_exit_s", float, "with --daemon: leave after so many idle seconds"),
 )
 

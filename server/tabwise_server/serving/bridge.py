@@ -1,7 +1,8 @@
 """Between the event loop and the engine's own thread.
 
 The thread alone touches the engine. It sleeps when there is nothing to do, and is woken
-by a submit or a cancel; results go back to the loop as futures.
+by a submit or a cancel; results go back to the loop as futures. Whatever goes wrong in
+the thread, every request is answered.
 """
 
 from __future__ import annotations
@@ -11,13 +12,21 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from tabwise_model.engine import Engine
 from tabwise_model.request import Finish, Generation, GenerationRequest
-from tabwise_server.errors import DeadlineExceeded, EngineFailed, TabwiseError
+from tabwise_server.errors import (
+    BackendUnavailable,
+    DeadlineExceeded,
+    EngineFailed,
+    TabwiseError,
+)
 
 logger = logging.getLogger(__name__)
+
+JOIN_S = 5.0  # how long a stop waits for the step that is being made
 
 
 class EngineBridge:
@@ -28,10 +37,11 @@ class EngineBridge:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._futures: dict[str, asyncio.Future[Generation]] = {}
         self._wake = threading.Condition()
-        self._inbox: list[Callable[[], None]] = []
+        self._inbox: deque[Callable[[], None]] = deque()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self.last_beat = time.monotonic()
+        self._busy_since: float | None = None  # when the current step began
+        self.restarts = 0  # times that a step raised and the engine began afresh
 
     def start(self) -> None:
         """Begin serving the running event loop."""
@@ -39,20 +49,22 @@ class EngineBridge:
         self._thread.start()
 
     async def stop(self) -> None:
-        """End the thread after its current step; what is in flight is cancelled."""
+        """End the thread after its current step; what is in flight is refused."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        await asyncio.to_thread(self._thread.join)
-        for future in self._futures.values():
-            future.cancel()
+        await asyncio.to_thread(self._thread.join, JOIN_S)
+        self._abandon()
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """The finished generation. Cancelling the caller cancels the request.
 
-        Raises DeadlineExceeded, or EngineFailed with what the runner said.
+        Raises DeadlineExceeded, EngineFailed with what the runner said, or
+        BackendUnavailable once the engine has stopped.
         """
         assert self._loop is not None
+        if not self.alive:
+            raise BackendUnavailable("the engine has stopped")
         future: asyncio.Future[Generation] = self._loop.create_future()
         self._futures[request.id] = future
         self._post(lambda: self._submit(request))
@@ -69,9 +81,15 @@ class EngineBridge:
         return result
 
     @property
+    def alive(self) -> bool:
+        """Whether the engine's thread runs."""
+        return self._thread.is_alive()
+
+    @property
     def stalled_s(self) -> float:
-        """Seconds since the engine last made a step while it had work; 0 when idle."""
-        return time.monotonic() - self.last_beat if self._engine.has_work else 0.0
+        """Seconds that the current step has taken so far; 0 between steps."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def _post(self, action: Callable[[], None]) -> None:
         with self._wake:
@@ -81,37 +99,60 @@ class EngineBridge:
     def _submit(self, request: GenerationRequest) -> None:
         try:
             self._engine.submit(request)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - it must be answered
             failed = Generation(id=request.id, finish=Finish.FAILED, error=str(error))
             self._hand_over([failed])
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not (self._inbox or self._engine.has_work or self._stopping):
-                    self._wake.wait()
-                if self._stopping:
-                    return
-                actions, self._inbox = self._inbox, []
-            for action in actions:
-                action()
-            self.last_beat = time.monotonic()
+        try:
+            while self._sleep():
+                self._turn()
+        finally:
+            self._tell_loop(self._abandon)
+
+    def _sleep(self) -> bool:
+        """Wait until there is something to do; False to stop."""
+        with self._wake:
+            while not (self._inbox or self._engine.has_work or self._stopping):
+                self._wake.wait()
+            return not self._stopping
+
+    def _turn(self) -> None:
+        """Take in what was posted, and make one step."""
+        self._busy_since = time.monotonic()
+        try:
+            while self._inbox:
+                self._inbox.popleft()()
             done = self._engine.step()
-            if done:
-                self._hand_over(done)
+        except Exception as error:
+            logger.exception("the engine failed; it goes on with empty slots")
+            self.restarts += 1
+            done = self._engine.fail_all(error)
+        self._busy_since = None
+        if done:
+            self._hand_over(done)
 
     def _hand_over(self, done: list[Generation]) -> None:
         """From the engine's thread to the event loop."""
+        self._tell_loop(lambda: self._deliver(done))
+
+    def _tell_loop(self, action: Callable[[], None]) -> None:
         assert self._loop is not None
         # the loop may have closed while a step ran
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._deliver, done)
+            self._loop.call_soon_threadsafe(action)
 
     def _deliver(self, done: list[Generation]) -> None:
         for result in done:
             future = self._futures.get(result.id)
             if future is not None and not future.done():
                 future.set_result(result)
+
+    def _abandon(self) -> None:
+        """Nobody will answer these any more."""
+        for future in self._futures.values():
+            if not future.done():
+                future.set_exception(BackendUnavailable("the engine has stopped"))
 
 
 def _error_of(result: Generation) -> TabwiseError | None:

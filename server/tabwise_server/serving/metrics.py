@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.exposition import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tabwise_model.engine import Engine
 from tabwise_model.request import Generation
 
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.5, 1, 2, 5)
+TOKEN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 class Metrics:
@@ -19,45 +25,66 @@ class Metrics:
     def __init__(self, engine: Engine) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_EngineCollector(engine))
-        self.requests = Counter(
-            "code_completion_requests",
-            "Completion requests answered",
-            ["status"],
-            registry=self._registry,
+        self.requests = self._counter(
+            "code_completion_requests", "Completion requests answered", "status"
         )
         for status in ("success", "error"):
             self.requests.labels(status)
         self.duration = self._histogram(
-            "code_completion_duration_seconds", "Receipt to answer"
+            "code_completion_duration_seconds", "Receipt to a successful answer"
         )
-        self.tokens = Counter(
-            "tokens_generated", "Tokens generated", registry=self._registry
-        )
+        self.tokens = self._counter("tokens_generated", "Tokens generated")
         self.active = Gauge(
             "active_requests", "Requests being answered", registry=self._registry
         )
+        self.rejected = self._counter(
+            "tabwise_rejected_requests", "Requests refused, by error code", "reason"
+        )
+        self.disconnects = self._counter(
+            "tabwise_client_disconnects", "Clients that left before their answer"
+        )
         self.queue_time = self._histogram("tabwise_queue_seconds", "Receipt to a slot")
         self.first_token = self._histogram(
-            "tabwise_first_token_seconds", "A slot to the first token"
+            "tabwise_first_token_seconds", "Receipt to the first token"
         )
-        self.rejected = Counter(
-            "tabwise_rejected_requests",
-            "Requests refused, by reason",
-            ["reason"],
-            registry=self._registry,
+        self.token_time = self._histogram(
+            "tabwise_token_seconds", "Between a request's tokens", TOKEN_SECONDS
         )
 
     def observe(self, result: Generation) -> None:
         """Count one finished generation."""
-        self.tokens.inc(len(result.tokens))
+        tokens = len(result.tokens)
+        self.tokens.inc(tokens)
         self.queue_time.observe(result.queue_s)
-        self.first_token.observe(result.prefill_s)
+        self.first_token.observe(result.queue_s + result.prefill_s)
+        if tokens > 1:
+            self.token_time.observe(result.decode_s / (tokens - 1))
 
     def render(self) -> bytes:
         return generate_latest(self._registry)
 
-    def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(name, text, buckets=SECONDS, registry=self._registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...] = SECONDS
+    ) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=self._registry)
+
+
+_ENGINE_COUNTERS: Mapping[str, str] = MappingProxyType(
+    {
+        "steps": "Forward passes",
+        "prefill_tokens": "Prompt tokens computed",
+        "decode_tokens": "Tokens decoded",
+        "prompt_tokens": "Prompt tokens admitted",
+        "cached_tokens": "Prompt tokens found in the prefix cache",
+        "finished": "Requests that ended by themselves",
+        "cancelled": "Requests cancelled",
+        "expired": "Requests past their deadline",
+        "failed": "Requests the engine failed",
+    }
+)
 
 
 class _EngineCollector(Collector):
@@ -66,19 +93,15 @@ class _EngineCollector(Collector):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def collect(self) -> list[CounterMetricFamily]:
-        counters = self._engine.counters
-        names = {
-            "steps": "Forward passes",
-            "prefill_tokens": "Prompt tokens computed",
-            "decode_tokens": "Tokens decoded",
-            "prompt_tokens": "Prompt tokens admitted",
-            "cached_tokens": "Prompt tokens found in the prefix cache",
-            "cancelled": "Requests cancelled",
-            "expired": "Requests past their deadline",
-            "failed": "Requests the engine failed",
+    def collect(self) -> Iterator[Metric]:
+        engine = self._engine
+        for name, text in _ENGINE_COUNTERS.items():
+            value = getattr(engine.counters, name)
+            yield CounterMetricFamily(f"tabwise_engine_{name}", text, value)
+        gauges = {
+            "tabwise_engine_queued": ("Requests waiting for a slot", engine.queued),
+            "tabwise_engine_running": ("Requests in a slot", engine.running),
+            "tabwise_engine_slots": ("Slots", engine.runner.n_slots),
         }
-        return [
-            CounterMetricFamily(f"tabwise_engine_{name}", text, getattr(counters, name))
-            for name, text in names.items()
-        ]
+        for name, (text, number) in gauges.items():
+            yield GaugeMetricFamily(name, text, number)

@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import time
+from collections.abc import Callable
 
 import attrs
 from aiohttp import web
@@ -28,14 +29,15 @@ from tabwise_server.daemon_state import (
     write_state,
 )
 from tabwise_server.errors import CheckpointMissing, SettingsError
-from tabwise_server.serving.app import make_app
+from tabwise_server.serving.app import make_app, make_runner
+from tabwise_server.serving.guards import is_loopback
 from tabwise_server.serving.service import CompletionService
 from tabwise_server.settings import ServeSettings, state_folder
 
 logger = logging.getLogger(__name__)
 
-DRAIN_S = 10.0
 LOG_BYTES = 1_000_000
+MIN_PAUSE_S = 0.1  # between two looks at whether the daemon is idle
 
 
 def serve(settings: ServeSettings) -> int:
@@ -43,17 +45,25 @@ def serve(settings: ServeSettings) -> int:
 
     Raises CheckpointMissing or SettingsError before listening.
     """
-    if not settings.daemon:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-        asyncio.run(_serve(settings))
-        return 0
-    with exclusive_lock() as mine:
-        if not mine:
+    if settings.daemon:
+        return _serve_daemon(settings)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if settings.api_key is None and not is_loopback(settings.host):
+        logger.warning("listening on %s without an API key", settings.host)
+    asyncio.run(_serve(settings))
+    return 0
+
+
+def _serve_daemon(settings: ServeSettings) -> int:
+    with contextlib.ExitStack() as lock:
+        if not lock.enter_context(exclusive_lock()):
             return 0  # another daemon lives; whoever asked for one will find it
         _log_to_file()
-        daemon = attrs.evolve(settings, port=0, api_key=secrets.token_urlsafe(32))
+        daemon = attrs.evolve(
+            settings, host="127.0.0.1", port=0, api_key=secrets.token_urlsafe(32)
+        )
         try:
-            asyncio.run(_serve(daemon))
+            asyncio.run(_serve(daemon, lock.close))
         except Exception:
             logger.exception("the daemon failed")
             raise
@@ -82,14 +92,14 @@ def load_service(settings: ServeSettings) -> CompletionService:
     return CompletionService(checkpoint, runner, settings)
 
 
-async def _serve(settings: ServeSettings) -> None:
+async def _serve(
+    settings: ServeSettings, leave: Callable[[], None] | None = None
+) -> None:
+    """Serve until told to stop, then drain. leave: called when draining begins, so
+    that a successor need not wait for the last answers."""
     service = load_service(settings)
-    runner = web.AppRunner(
-        make_app(service, settings),
-        handler_cancellation=True,
-        access_log=None,
-        shutdown_timeout=DRAIN_S,
-    )
+    told = _listen_to_signals()
+    runner = make_runner(make_app(service, settings))
     await runner.setup()
     try:
         port = await _listen(runner, settings)
@@ -99,11 +109,14 @@ async def _serve(settings: ServeSettings) -> None:
         )  # fmt: skip
         if settings.daemon:
             write_state(_state(service, settings, port))
-        await _until_told(service, settings)
-        service.draining = True
+        await _until_told(told, service, settings.idle_exit_s if settings.daemon else 0)
+        service.places.draining = True
+        logger.info("leaving; %d requests to finish", service.places.taken)
         remove_state(os.getpid())
+        if leave is not None:
+            leave()
     finally:
-        # stops listening, and waits for those being answered, at most DRAIN_S
+        # stops listening, and waits for those being answered, at most drain_s
         await runner.cleanup()
 
 
@@ -120,21 +133,28 @@ async def _listen(runner: web.AppRunner, settings: ServeSettings) -> int:
     return int(runner.addresses[0][1])
 
 
-async def _until_told(service: CompletionService, settings: ServeSettings) -> None:
-    """Return on SIGTERM or SIGINT, or for a daemon after being idle."""
+def _listen_to_signals() -> asyncio.Event:
+    """The event that SIGTERM and SIGINT set."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows
             loop.add_signal_handler(name, _tell, told)
-    limit = settings.idle_exit_s if settings.daemon else 0
+    return told
+
+
+async def _until_told(
+    told: asyncio.Event, service: CompletionService, idle_exit_s: float
+) -> None:
+    """Return when told, or after `idle_exit_s` without requests (0: never)."""
     while not told.is_set():
         idle = time.monotonic() - service.last_request
-        if limit and idle >= limit and not service.places.taken:
-            logger.info("idle for %.0f s; leaving", idle)
+        if idle_exit_s and idle >= idle_exit_s and not service.places.taken:
+            logger.info("idle for %.0f s", idle)
             return
+        pause = max(idle_exit_s - idle, MIN_PAUSE_S) if idle_exit_s else None
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), limit - idle if limit else None)
+            await asyncio.wait_for(told.wait(), pause)
 
 
 def _tell(told: asyncio.Event) -> None:
@@ -160,11 +180,11 @@ def _state(
 
 
 def _log_to_file() -> None:
-    file = state_folder() / "daemon.log"
+    """Log into the state folder, readable by the user alone (it is 0700)."""
     handler = logging.handlers.RotatingFileHandler(
-        file, maxBytes=LOG_BYTES, backupCount=1
+        state_folder() / "daemon.log", maxBytes=LOG_BYTES, backupCount=1
     )
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler]
     )
-    file.chmod(0o600)
+    (state_folder() / "daemon.log").chmod(0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import time
 
@@ -28,7 +29,7 @@ MIN_PROMPT = 32  # tokens that a prompt may always have
 
 
 class CompletionService:
-    """One checkpoint being served."""
+    """One checkpoint being served. started, last_request: monotonic seconds."""
 
     def __init__(
         self, checkpoint: Checkpoint, runner: Runner, settings: ServeSettings
@@ -42,8 +43,7 @@ class CompletionService:
         self.metrics = Metrics(self.engine)
         self.places = Places(settings.max_queue)
         self.ready = False
-        self.draining = False
-        self.started = time.time()
+        self.started = time.monotonic()
         self.last_request = time.monotonic()
         self._room = min(runner.slot_tokens, checkpoint.config.block_size)
         self._ids = itertools.count()
@@ -51,17 +51,20 @@ class CompletionService:
     async def start(self) -> None:
         """Run the engine, and decode once so that the first user does not wait."""
         self.bridge.start()
-        warm = CompletionRequest(prefix="def warm", max_new_tokens=2)
-        await self.complete(warm)
+        prompt = plain_prompt(self.checkpoint.tokenizer, "def warm", window=16)
+        await self.bridge.generate(
+            GenerationRequest(id="warm", prompt=tuple(prompt), max_new_tokens=2)
+        )
         self.ready = True
 
     async def stop(self) -> None:
         self.ready = False
         await self.bridge.stop()
 
-    async def complete(self, request: CompletionRequest) -> CompletionResponse:
-        """Fill in between prefix and suffix."""
-        began = time.monotonic()
+    async def complete(
+        self, request: CompletionRequest, received: float
+    ) -> CompletionResponse:
+        """Fill in between prefix and suffix. received: monotonic seconds."""
         new_tokens = self._new_tokens(request.max_new_tokens)
         prompt = fim_prompt(
             self.checkpoint.tokenizer,
@@ -84,14 +87,15 @@ class CompletionService:
                 stop=Stop(request.stop),
                 block_indent=indent_columns(request.prefix),
                 session=request.session,
-                deadline=None if deadline is None else began + deadline / 1000,
+                deadline=None if deadline is None else received + deadline / 1000,
             )
         )
-        return self._response(result, began)
+        return self._response(result, received)
 
-    async def complete_code(self, request: CodeRequest) -> CodeResponse:
+    async def complete_code(
+        self, request: CodeRequest, received: float
+    ) -> CodeResponse:
         """The seed's API: continue `code` left to right."""
-        began = time.monotonic()
         if not request.code:
             raise BadRequest("code must not be empty", field="code")
         new_tokens = self._new_tokens(request.max_tokens)
@@ -109,7 +113,7 @@ class CompletionService:
         return CodeResponse(
             completion=decode_whole(result.text),
             tokens=len(result.tokens),
-            latency_ms=_milliseconds(time.monotonic() - began),
+            latency_ms=_milliseconds(time.monotonic() - received),
         )
 
     def _new_tokens(self, wanted: int) -> int:
@@ -122,7 +126,7 @@ class CompletionService:
         self.metrics.observe(result)
         return result
 
-    def _response(self, result: Generation, began: float) -> CompletionResponse:
+    def _response(self, result: Generation, received: float) -> CompletionResponse:
         logprobs = result.logprobs or [0.0]
         return CompletionResponse(
             text=decode_whole(result.text),
@@ -137,19 +141,17 @@ class CompletionService:
                 queue_ms=_milliseconds(result.queue_s),
                 prefill_ms=_milliseconds(result.prefill_s),
                 decode_ms=_milliseconds(result.decode_s),
-                latency_ms=_milliseconds(time.monotonic() - began),
+                latency_ms=_milliseconds(time.monotonic() - received),
             ),
         )
 
 
 def decode_whole(data: bytes) -> str:
-    """UTF-8 text without an unfinished character at its end."""
-    for cut in range(min(4, len(data) + 1)):
-        try:
-            return data[: len(data) - cut].decode("utf-8")
-        except UnicodeDecodeError:
-            continue
-    return data.decode("utf-8", errors="replace")
+    """UTF-8 text without an unfinished character at its end.
+
+    Bytes that can never become a character show as U+FFFD.
+    """
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(data, final=False)
 
 
 def indent_columns(prefix: str) -> int:

@@ -1,0 +1,11 @@
+"""What the application keeps for its handlers, by typed key."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from tabwise_server.serving.service import CompletionService
+from tabwise_server.settings import ServeSettings
+
+SERVICE = web.AppKey("service", CompletionService)
+SETTINGS = web.AppKey("settings", ServeSettings)
