@@ -79,8 +79,9 @@ def test_hashes_are_filled_in_and_all_else_is_kept() -> None:
     assert with_hashes(filled, {("one", "1.0"): "aa", ("two", "1.0"): "bb"}) == filled
 
 
-def test_the_shipped_manifest_is_pinned_and_holds_whole_families_out() -> None:
-    manifest = load_manifest(CONFIGS / "corpus.toml")
+@pytest.mark.parametrize("name", ["corpus.toml", "corpus-gpu.toml"])
+def test_a_shipped_manifest_is_pinned_and_holds_whole_families_out(name: str) -> None:
+    manifest = load_manifest(CONFIGS / name)
     assert all(package.sha256 for package in manifest.package)
     families = {
         split: {p.family for p in manifest.package if p.split == split}
@@ -90,3 +91,11 @@ def test_the_shipped_manifest_is_pinned_and_holds_whole_families_out() -> None:
     assert len(families["val"]) >= 2
     assert len(families["test"]) >= 5
     assert not families["test"] & (families["train"] | families["val"])
+
+
+def test_both_shipped_manifests_hold_out_the_same_code() -> None:
+    held = [
+        [p for p in load_manifest(CONFIGS / name).package if p.split == "test"]
+        for name in ("corpus.toml", "corpus-gpu.toml")
+    ]
+    assert held[0] == held[1]

@@ -21,6 +21,9 @@ Signature = npt.NDArray[np.uint32]
 PERMUTATIONS = 128
 THRESHOLD = 0.7  # Jaccard similarity of shingles
 SHINGLE = 5  # words
+# Of 128 values, 25 bands of 5 find 99 % of pairs at the threshold; candidates are then
+# compared by all values, so that finding too many costs time only.
+BANDS, ROWS = 25, 5
 
 _WORD = re.compile(rb"\w+")
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -78,13 +81,13 @@ class Repeat:
 class Duplicates:
     """Remembers the files seen, and finds what a new one repeats.
 
-    Takes about 15 kB of memory a file.
+    Takes about 10 kB of memory a file.
     """
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
         self._threshold = threshold
         self._exact: dict[str, str] = {}
-        self._near = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
+        self._near = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, ROWS))
         self._signatures: dict[str, Signature] = {}
 
     def add(self, name: str, digest: str, signature: Signature) -> Repeat | None:
