@@ -1,0 +1,217 @@
+"""The native CPU runner: the whole step in one call of a small C++ library.
+
+INT8 weights, INT8 activations (one scale a token), INT32 sums, float32 elsewhere. A
+token's result depends on its slot's tokens alone, to the last bit: not on the batch,
+the chunking, the threads, or the instruction set. docs/native.md tells how.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tabwise_model.checkpoint import Checkpoint
+from tabwise_model.runners.native_library import (
+    NativeLibraryError,
+    load_library,
+    usable_paths,
+)
+from tabwise_model.runners.native_weights import arrange, padded, shape_of
+from tabwise_model.runners.protocol import Chunk, Logits
+
+logger = logging.getLogger(__name__)
+
+MOST_THREADS = 64
+DEFAULT_THREADS = 4  # a small model's step is too short to share among more
+
+Ints = npt.NDArray[np.int32]
+
+
+class NativeUnsupported(NativeLibraryError):
+    """The library cannot run this model or option; the message says what can."""
+
+
+class BadChunk(ValueError):
+    """A chunk names a slot, position or token that the runner does not have."""
+
+
+def native_available() -> bool:
+    """Whether the library is built and loads here. An unfit one is logged."""
+    try:
+        load_library()
+    except NativeLibraryError as error:
+        logger.warning("no native runner: %s", error)
+        return False
+    return True
+
+
+class NativeRunner:
+    """See `protocol.Runner`. Family llama only.
+
+    threads: at most this many compute, the caller's among them; 1 starts none, None
+    takes the processors that this process may use, up to four. path: an instruction
+    set by name (see `paths`), None takes the best. Raises NativeLibraryError.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        n_slots: int,
+        slot_tokens: int,
+        threads: int | None = None,
+        path: str | None = None,
+    ) -> None:
+        self._library = load_library()
+        self.config = checkpoint.config
+        self.device = "cpu"
+        self.n_slots = n_slots
+        self.slot_tokens = slot_tokens
+        self.threads = _default_threads() if threads is None else threads
+        self.path = path or self.paths()[0]
+        self._check_options()
+        self._vocab = padded(self.config.vocab_size)
+        self._logits = np.empty((1, self._vocab), np.float32)
+        self._handle = self._create()
+        # Also when loading fails, and at exit; a runner holds threads and memory.
+        self.close = weakref.finalize(self, self._library.tabwise_destroy, self._handle)
+        self._load(checkpoint)
+
+    def paths(self) -> list[str]:
+        """Instruction sets that this processor has, the best first."""
+        return usable_paths(self._library)
+
+    def extend(self, chunks: Sequence[Chunk]) -> Logits:
+        lengths = [len(chunk.tokens) for chunk in chunks]
+        last_rows = np.cumsum(lengths, dtype=np.int32) - np.int32(1)
+        if len(chunks) > len(self._logits):
+            self._logits = np.empty((len(chunks), self._vocab), np.float32)
+        return self._step(chunks, last_rows, self._logits[: len(chunks)])
+
+    def extend_all(self, chunk: Chunk) -> Logits:
+        count = len(chunk.tokens)
+        logits = np.empty((count, self._vocab), np.float32)
+        return self._step([chunk], np.arange(count, dtype=np.int32), logits)
+
+    def copy_slot(self, source: int, target: int, tokens: int) -> None:
+        self._check_open()
+        for slot in (source, target):
+            self._check_slot(slot)
+        if not 0 <= tokens <= self.slot_tokens:
+            raise BadChunk(f"tokens must be 0..{self.slot_tokens}, got {tokens}")
+        self._library.tabwise_copy_slot(self._handle, source, target, tokens)
+
+    def counters(self) -> tuple[int, int]:
+        """(steps that had helpers, times a stalled helper was waited for)."""
+        self._check_open()
+        helped, stalled = ctypes.c_int64(), ctypes.c_int64()
+        self._library.tabwise_counters(
+            self._handle, ctypes.byref(helped), ctypes.byref(stalled)
+        )
+        return helped.value, stalled.value
+
+    def _step(self, chunks: Sequence[Chunk], wanted: Ints, logits: Logits) -> Logits:
+        """Run all chunks' tokens as one batch; logits: (len(wanted), padded V)."""
+        self._check_open()
+        tokens, slots, positions = self._rows(chunks)
+        self._library.tabwise_step(
+            self._handle,
+            len(tokens),
+            tokens.ctypes.data,
+            slots.ctypes.data,
+            positions.ctypes.data,
+            len(wanted),
+            wanted.ctypes.data,
+            logits.ctypes.data,
+        )
+        return logits[:, : self.config.vocab_size]
+
+    def _rows(self, chunks: Sequence[Chunk]) -> tuple[Ints, Ints, Ints]:
+        """Token, slot and position of each row. Raises BadChunk."""
+        tokens: list[int] = []
+        slots: list[int] = []
+        positions: list[int] = []
+        for chunk in chunks:
+            self._check_chunk(chunk)
+            count = len(chunk.tokens)
+            tokens += chunk.tokens
+            slots += [chunk.slot] * count
+            positions += range(chunk.start, chunk.start + count)
+        if len({chunk.slot for chunk in chunks}) < len(chunks):
+            raise BadChunk("two chunks of one call name the same slot")
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self.config.vocab_size:
+            raise BadChunk(f"token ids must be 0..{self.config.vocab_size - 1}")
+        rows = np.array((tokens, slots, positions), np.int32)
+        return rows[0], rows[1], rows[2]
+
+    def _check_chunk(self, chunk: Chunk) -> None:
+        self._check_slot(chunk.slot)
+        end = chunk.start + len(chunk.tokens)
+        if not chunk.tokens or chunk.start < 0 or end > self.slot_tokens:
+            raise BadChunk(
+                f"a chunk needs tokens and room: {len(chunk.tokens)} from "
+                f"{chunk.start} in a slot of {self.slot_tokens}"
+            )
+
+    def _check_open(self) -> None:
+        if not self.close.alive:
+            raise NativeLibraryError("this runner is closed: make another")
+
+    def _check_slot(self, slot: int) -> None:
+        if not 0 <= slot < self.n_slots:
+            raise BadChunk(f"slot must be 0..{self.n_slots - 1}, got {slot}")
+
+    def _check_options(self) -> None:
+        if self.config.family != "llama":
+            raise NativeUnsupported(
+                f"the native runner runs family llama, not {self.config.family}: "
+                "use the torch runner (`--runner torch`, pip install 'tabwise[torch]')"
+            )
+        if self.path not in self.paths():
+            raise NativeUnsupported(
+                f"path must be one of {self.paths()} here, got {self.path!r}"
+            )
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise NativeUnsupported(
+                f"threads must be 1..{MOST_THREADS}, got {self.threads}"
+            )
+        for name in ("n_slots", "slot_tokens"):
+            if getattr(self, name) < 1:
+                raise NativeUnsupported(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+
+    def _create(self) -> int:
+        shape = shape_of(self.config, self.n_slots, self.slot_tokens)
+        handle = self._library.tabwise_create(
+            ctypes.byref(shape), self.path.encode("ascii"), self.threads
+        )
+        if not handle:
+            raise NativeLibraryError(
+                f"no memory for {self.n_slots} slots of {self.slot_tokens} tokens: "
+                "ask for fewer or smaller slots"
+            )
+        return int(handle)
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        shape = shape_of(self.config, self.n_slots, self.slot_tokens)
+        for layer, tensor, data, scales in arrange(checkpoint, shape):
+            scales_at = None if scales is None else scales.ctypes.data
+            failed = self._library.tabwise_load(
+                self._handle, layer, tensor, data.ctypes.data, scales_at
+            )
+            assert not failed, f"the library knows no {tensor!r} of layer {layer}"
+
+
+def _default_threads() -> int:
+    try:
+        usable = len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system has it
+        usable = os.cpu_count() or 1
+    return min(usable, DEFAULT_THREADS)

@@ -1,0 +1,99 @@
+// INT8 matrix products, exact in INT32.
+//
+// The path has defined, for vectors of LANES sums of 4 products each:
+//   Input            four of a row's inputs, for every lane
+//   Input spread(const int8_t* four)
+//   Ints dot(Ints sums, Input inputs, Ints weights)
+//   INPUT_OFFSET     0x80 if `dot` takes the inputs as u8, else 0
+//   ACCUMULATORS, TILE_ROWS    registers for sums; most rows of a tile
+#pragma once
+
+#include "rows.h"
+
+namespace {
+
+struct Rows {
+  const int8_t* inputs;
+  const float* scales;
+  int count;
+};
+
+struct Target {
+  float* rows;
+  size_t stride;
+  bool add;
+};
+
+inline Ints first_sums(const Matrix& w, int output) {
+  return INPUT_OFFSET ? load<Ints>(w.corrections + output) : Ints{};
+}
+
+// ROWS rows by COUNT blocks of 16 outputs, over all inputs, in registers.
+template <int ROWS, int COUNT>
+inline void multiply_tile(const Matrix& w, int block, const Rows& a, int row,
+                          const Target& to) {
+  constexpr int VECTORS = COUNT * PARTS;
+  const size_t a_block = size_t(w.inputs) * BLOCK;
+  const int8_t* weights = w.weights + block * a_block;
+  const int8_t* inputs = a.inputs + size_t(row) * w.inputs;
+  Ints sums[ROWS][VECTORS];
+  for (int m = 0; m < ROWS; ++m)
+    for (int v = 0; v < VECTORS; ++v)
+      sums[m][v] = first_sums(w, block * BLOCK + v * LANES);
+  for (int k = 0; k < w.inputs; k += 4) {
+    Ints some[VECTORS];
+    for (int v = 0; v < VECTORS; ++v)
+      some[v] = load<Ints>(weights + v / PARTS * a_block + size_t(k) * BLOCK +
+                           v % PARTS * 4 * LANES);
+    for (int m = 0; m < ROWS; ++m) {
+      const Input input = spread(inputs + size_t(m) * w.inputs + k);
+      for (int v = 0; v < VECTORS; ++v) sums[m][v] = dot(sums[m][v], input, some[v]);
+    }
+  }
+  for (int m = 0; m < ROWS; ++m)
+    for (int v = 0; v < VECTORS; ++v) {
+      const int output = block * BLOCK + v * LANES;
+      float* place = to.rows + (row + m) * to.stride + output;
+      Floats y = to_floats(sums[m][v]) * load<Floats>(w.scales + output);
+      y *= a.scales[row + m];
+      store(place, to.add ? load<Floats>(place) + y : y);
+    }
+}
+
+constexpr int tile_blocks(int rows) {
+  const int fit = ACCUMULATORS / (rows * PARTS);
+  return fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
+}
+
+template <int ROWS>
+inline void multiply_tiles(const Matrix& w, int first, int last, const Rows& a, int row,
+                           const Target& to) {
+  constexpr int COUNT = tile_blocks(ROWS);
+  int block = first;
+  for (; block + COUNT <= last; block += COUNT)
+    multiply_tile<ROWS, COUNT>(w, block, a, row, to);
+  for (; block < last; ++block) multiply_tile<ROWS, 1>(w, block, a, row, to);
+}
+
+// Blocks first..last of all rows. Four blocks at a time stay in the nearest cache while
+// all rows pass over them; the rows are shared out evenly among tiles.
+void multiply(const Matrix& w, int first, int last, const Rows& a, const Target& to) {
+  const int tiles = (a.count + TILE_ROWS - 1) / TILE_ROWS;
+  for (int panel = first; panel < last; panel += 4) {
+    const int end = panel + 4 < last ? panel + 4 : last;
+    for (int tile = 0, row = 0; tile < tiles; ++tile) {
+      const int rows = (a.count - row + (tiles - tile) - 1) / (tiles - tile);
+      switch (rows) {
+        case 1: multiply_tiles<1>(w, panel, end, a, row, to); break;
+        case 2: multiply_tiles<2>(w, panel, end, a, row, to); break;
+        case 3: multiply_tiles<3>(w, panel, end, a, row, to); break;
+        case 4: multiply_tiles<4>(w, panel, end, a, row, to); break;
+        case 5: multiply_tiles<5>(w, panel, end, a, row, to); break;
+        default: multiply_tiles<6>(w, panel, end, a, row, to); break;
+      }
+      row += rows;
+    }
+  }
+}
+
+}  // namespace

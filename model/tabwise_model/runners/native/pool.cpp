@@ -1,0 +1,159 @@
+#include "pool.h"
+
+#include <algorithm>
+#include <system_error>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr int FIELD = 20;
+constexpr uint64_t FIELD_MASK = (uint64_t(1) << FIELD) - 1;
+
+// How long a helper looks for more before it sleeps: longer than the pause between the
+// phases of a step, about as long as waking it costs.
+constexpr auto HELPER_SPIN = 50us;
+constexpr int SPINS_BETWEEN_CLOCKS = 32;
+
+// A helper that holds up its caller for longer than its piece can take is preempted:
+// the machine is busy, and one thread alone is faster. It rests, longer each time.
+constexpr auto STALL = 150us;
+constexpr auto FIRST_REST = 20ms;
+constexpr auto LONGEST_REST = 1280ms;
+constexpr int STEPS_TO_FORGIVE = 64;
+
+void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+Pool::Pool(int helpers) : rest_(FIRST_REST) {
+  try {
+    for (int i = 0; i < helpers; ++i)
+      helpers_.emplace_back([this, i] { help(i + 1); });
+  } catch (const std::system_error&) {
+    // The system grants no more threads: those we have will do.
+  }
+}
+
+Pool::~Pool() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& helper : helpers_) helper.join();
+}
+
+void Pool::begin_step() {
+  helping_ = !helpers_.empty() && Clock::now() >= rest_until_;
+  if (!helping_) return;
+  ++helped_;
+  wanted_ = true;
+  if (sleepers_ == 0) return;  // both sequentially consistent: see sleep_until_wanted
+  { const std::lock_guard<std::mutex> lock(mutex_); }
+  wake_.notify_all();
+}
+
+void Pool::end_step() {
+  if (!helping_) return;
+  release_helpers();
+  if (++clean_steps_ % STEPS_TO_FORGIVE == 0)
+    rest_ = std::max<Clock::duration>(rest_ / 2, FIRST_REST);
+}
+
+void Pool::release_helpers() {
+  helping_ = false;
+  wanted_ = false;
+}
+
+void Pool::run(int pieces, Piece piece, const void* context) {
+  if (!helping_ || pieces < 2) {
+    for (int i = 0; i < pieces; ++i) piece(context, i, 0);
+    return;
+  }
+  piece_ = piece;
+  context_ = context;
+  done_by_helpers_.store(0, std::memory_order_relaxed);
+  ++phase_;
+  ticket_.store(phase_ << 2 * FIELD | uint64_t(pieces), std::memory_order_release);
+  const Clock::time_point start = Clock::now();
+  int own = 0;
+  for (int i; claim(true, &i); ++own) piece(context, i, 0);
+  if (own == pieces) return;
+  await_helpers(pieces - own, (Clock::now() - start) / std::max(own, 1));
+}
+
+void Pool::await_helpers(int pieces, Clock::duration a_piece) {
+  const auto done = [&] {
+    return done_by_helpers_.load(std::memory_order_acquire) == pieces;
+  };
+  for (int i = 0; i < 1000; ++i) {
+    if (done()) return;
+    pause();
+  }
+  const Clock::time_point start = Clock::now();
+  while (!done()) std::this_thread::yield();  // it may wait for this very core
+  const Clock::time_point now = Clock::now();
+  if (now - start > STALL + 2 * a_piece) rest_helpers(now);
+}
+
+void Pool::rest_helpers(Clock::time_point now) {
+  ++stalled_;
+  clean_steps_ = 0;
+  rest_until_ = now + rest_;
+  rest_ = std::min<Clock::duration>(rest_ * 2, LONGEST_REST);
+  release_helpers();
+}
+
+// A claim succeeds only on the ticket it has read, phase included, and the phase cannot
+// end before the claimed piece is done.
+bool Pool::claim(bool from_below, int* piece) {
+  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+  for (;;) {
+    const int low = int(ticket >> FIELD & FIELD_MASK);
+    const int high = int(ticket & FIELD_MASK);
+    if (low >= high) return false;
+    const uint64_t next = from_below ? ticket + (FIELD_MASK + 1) : ticket - 1;
+    if (!ticket_.compare_exchange_weak(ticket, next, std::memory_order_acq_rel,
+                                       std::memory_order_acquire))
+      continue;
+    *piece = from_below ? low : high - 1;
+    return true;
+  }
+}
+
+void Pool::help(int thread) {
+  Clock::time_point last = Clock::now();
+  for (int spins = 0; !stopping_;) {
+    int piece;
+    if (claim(false, &piece)) {
+      piece_(context_, piece, thread);
+      done_by_helpers_.fetch_add(1, std::memory_order_release);
+      spins = 0;
+      continue;
+    }
+    pause();
+    if (++spins == 1) last = Clock::now();
+    if (spins % SPINS_BETWEEN_CLOCKS || Clock::now() - last < HELPER_SPIN) continue;
+    if (wanted_)
+      std::this_thread::yield();
+    else
+      sleep_until_wanted();
+    spins = 0;
+  }
+}
+
+// The caller sets wanted_ and then looks for sleepers; a helper counts itself and then
+// looks at wanted_. One of the two sees the other.
+void Pool::sleep_until_wanted() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  ++sleepers_;
+  wake_.wait(lock, [this] { return wanted_ || stopping_; });
+  --sleepers_;
+}

@@ -1,0 +1,81 @@
+// What happens to one token's row between two matrices.
+#pragma once
+
+#include "vectors.h"
+
+namespace {
+
+struct QuantizedRow {
+  int8_t* values;
+  float* scale;
+};
+
+// INPUT_OFFSET, defined by the path: 0x80 turns int8 into what u8 x s8 products take.
+inline void quantize(const float* row, int width, float largest, QuantizedRow to) {
+  const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+  *to.scale = largest / 127.0f;
+  for (int i = 0; i < width; i += LANES) {
+    const Ints rounded = round_to_ints(load<Floats>(row + i) * inverse);
+    for (int lane = 0; lane < LANES; ++lane)
+      to.values[i + lane] = int8_t(rounded[lane] ^ INPUT_OFFSET);
+  }
+}
+
+inline void quantize(const float* row, int width, QuantizedRow to) {
+  Lanes top;
+  for (int i = 0; i < width; i += BLOCK)
+    for (int p = 0; p < PARTS; ++p) {
+      const Floats x = load<Floats>(row + i + p * LANES);
+      top.parts[p] = larger(top.parts[p], magnitude(x));
+    }
+  quantize(row, width, top.largest(), to);
+}
+
+// x / sqrt(mean(x^2) + eps) * weight, quantised. `normed` is scratch of the same width.
+inline void normalize(const float* x, const float* weight, const TabwiseShape& shape,
+                      float* normed, QuantizedRow to) {
+  Lanes squares;
+  for (int i = 0; i < shape.width; i += BLOCK)
+    for (int p = 0; p < PARTS; ++p) {
+      const Floats part = load<Floats>(x + i + p * LANES);
+      squares.parts[p] += part * part;
+    }
+  const float mean = squares.sum() / float(shape.channels);
+  const float inverse = 1.0f / __builtin_sqrtf(mean + shape.norm_eps);
+  for (int i = 0; i < shape.width; i += LANES)
+    store(normed + i, load<Floats>(x + i) * inverse * load<Floats>(weight + i));
+  quantize(normed, shape.width, to);
+}
+
+// gate = gate / (1 + e^-gate) * up.
+inline void silu_times(float* gate, const float* up, int width) {
+  for (int i = 0; i < width; i += LANES) {
+    const Floats g = load<Floats>(gate + i);
+    store(gate + i, g / (exponential(-g) + 1.0f) * load<Floats>(up + i));
+  }
+}
+
+// Turns the pairs (i, i + half) of one head by the angles of its position, times `by`.
+inline void rotate(float* head, const float* angles, int half, float by) {
+  const float* cosines = angles;
+  const float* sines = angles + half;
+  for (int i = 0; i < half; ++i) {
+    const float a = head[i], b = head[i + half];
+    head[i] = (a * cosines[i] - b * sines[i]) * by;
+    head[i + half] = (a * sines[i] + b * cosines[i]) * by;
+  }
+}
+
+// Puts one head's key and value into its cache.
+inline void remember(const TabwiseShape& shape, const HeadCache& cache, int position,
+                     const float* key, const float* value) {
+  float* keys = cache.keys + size_t(position / BLOCK) * shape.head_size * BLOCK;
+  for (int d = 0; d < shape.head_size; ++d) keys[d * BLOCK + position % BLOCK] = key[d];
+  for (int d = 0; d < shape.head_stride; d += BLOCK) {
+    const size_t run = size_t(d) * shape.slot_tokens;
+    memcpy(cache.values + run + size_t(position) * BLOCK, value + d,
+           BLOCK * sizeof(float));
+  }
+}
+
+}  // namespace

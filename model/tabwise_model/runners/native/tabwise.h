@@ -1,0 +1,71 @@
+// What the library exports. C only, so that ctypes can call it; no exception leaves it
+// and nothing is global: everything hangs on the model handle.
+#pragma once
+
+#include <stdint.h>
+
+#define TABWISE_API extern "C" __attribute__((visibility("default")))
+
+// Sizes are those of the arrays handed over: all but layers, counts of heads, slots and
+// channels are multiples of 16, padded with zeros.
+struct TabwiseShape {
+  int32_t layers;
+  int32_t heads;
+  int32_t kv_heads;
+  int32_t head_size;    // without padding
+  int32_t head_stride;  // with it
+  int32_t channels;     // without padding: what the norms' means divide by
+  int32_t width;        // with it
+  int32_t hidden;
+  int32_t vocab;
+  int32_t slots;
+  int32_t slot_tokens;
+  float norm_eps;
+};
+
+// Which array `tabwise_load` is given. The first four are INT8 (outputs, inputs), rows
+// contiguous, and take scales; the others float32 and take none.
+enum TabwiseTensor {
+  TABWISE_QKV = 0,             // heads of q, then k, then v
+  TABWISE_ATTENTION_OUT = 1,
+  TABWISE_GATE_UP = 2,         // all of gate, then all of up
+  TABWISE_DOWN = 3,
+  TABWISE_EMBED = 4,           // INT8 too; layer 0
+  TABWISE_ATTENTION_NORM = 5,  // (width)
+  TABWISE_MLP_NORM = 6,        // (width)
+  TABWISE_NORM = 7,            // (width); layer 0
+  TABWISE_ROPE = 8,            // (slot_tokens, 2, head_size / 2): cos, sin; layer 0
+};
+
+struct TabwiseModel;
+
+// Digest of the sources that this library was built from, as the build gave it.
+TABWISE_API const char* tabwise_built_from();
+
+// Writes the names of the paths that this processor can run, best first, a blank after
+// each. Returns their length, or -1 if `size` is too small.
+TABWISE_API int tabwise_paths(char* names, int size);
+
+// A model without weights, or null if the path is unknown or memory is short.
+TABWISE_API TabwiseModel* tabwise_create(const TabwiseShape* shape, const char* path,
+                                         int threads);
+TABWISE_API void tabwise_destroy(TabwiseModel* model);
+
+// Copies one array in. Returns 0, or -1 if there is no such tensor or layer.
+TABWISE_API int tabwise_load(TabwiseModel* model, int layer, int tensor,
+                             const void* data, const float* scales);
+
+// Appends one token a row to the slots. Rows of one slot follow each other in order of
+// position. logits: (wanted, vocab), after each row named in wanted_rows (ascending).
+// The caller has checked every index.
+TABWISE_API void tabwise_step(TabwiseModel* model, int rows, const int32_t* tokens,
+                              const int32_t* slots, const int32_t* positions,
+                              int wanted, const int32_t* wanted_rows, float* logits);
+
+// The first `tokens` tokens of slot `target` become those of `source`.
+TABWISE_API void tabwise_copy_slot(TabwiseModel* model, int source, int target,
+                                   int tokens);
+
+// Steps since creation that ran with helpers, and phases that waited for a stalled one.
+TABWISE_API void tabwise_counters(const TabwiseModel* model, int64_t* helped,
+                                  int64_t* stalled);

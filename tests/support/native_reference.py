@@ -1,0 +1,111 @@
+"""The native runner's arithmetic in numpy, operation by operation in its order, so that
+its logits can be compared to the last bit. Family llama; no cache, no speed."""
+
+import numpy as np
+import numpy.typing as npt
+
+from tabwise_model.checkpoint import Checkpoint
+from tabwise_model.quantize import quantize_checkpoint
+from tabwise_model.runners.native_weights import rope_table
+
+F = np.float32
+Floats = npt.NDArray[np.float32]
+
+
+def sum_sixteen(values: Floats) -> Floats:
+    """Sum of the last axis: sixteen running sums, then folded in halves."""
+    short = -values.shape[-1] % 16
+    padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, short)])
+    lanes = np.zeros((*values.shape[:-1], 16), F)
+    for start in range(0, padded.shape[-1], 16):
+        lanes += padded[..., start : start + 16]
+    for half in (8, 4, 2, 1):
+        lanes = lanes[..., :half] + lanes[..., half:]
+    total: Floats = lanes[..., 0]
+    return total
+
+
+def exponential(a: Floats) -> Floats:
+    a = np.clip(a, F(-87), F(88))
+    power = np.rint(a * F(1.44269504088896341))
+    r = (a - power * F(0.693359375)) - power * F(-2.12194440e-4)
+    p = r * F(1.9875691500e-4) + F(1.3981999507e-3)
+    for c in (8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        p = p * r + F(c)
+    p = (p * (r * r) + r) + F(1)
+    scale: Floats = np.ldexp(p, power.astype(np.int32)).astype(F)
+    return scale
+
+
+class NativeReference:
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.bits == 32:
+            checkpoint = quantize_checkpoint(checkpoint)
+        self.config = checkpoint.config
+        self.tensors = checkpoint.tensors
+
+    def logits(self, tokens: tuple[int, ...]) -> Floats:
+        """(T, V) after each token of one sequence."""
+        t = self.tensors
+        rows = list(tokens)
+        x = t["embed.weight"][rows].astype(F) * t["embed.scale"][rows, None]
+        for layer in range(self.config.n_layer):
+            name = f"layers.{layer}"
+            normed = self.normalize(x, f"{name}.attention_norm")
+            x = x + self.linear(self.attend(normed, name), f"{name}.attention.out")
+            normed = self.normalize(x, f"{name}.mlp_norm")
+            gate = self.linear(normed, f"{name}.mlp.gate")
+            gate = gate / (exponential(-gate) + F(1))
+            hidden = gate * self.linear(normed, f"{name}.mlp.up")
+            x = x + self.linear(hidden, f"{name}.mlp.down")
+        return self.linear(self.normalize(x, "norm"), "embed")
+
+    def linear(self, x: Floats, name: str) -> Floats:
+        top = np.abs(x).max(axis=1, keepdims=True)
+        inverse = np.where(top > 0, F(127) / np.where(top > 0, top, F(1)), F(0))
+        q = np.rint(x * inverse).astype(np.int32)
+        sums = q @ self.tensors[f"{name}.weight"].T.astype(np.int32)
+        y: Floats = sums.astype(F) * self.tensors[f"{name}.scale"] * (top / F(127))
+        return y
+
+    def normalize(self, x: Floats, name: str) -> Floats:
+        mean = sum_sixteen(x * x) / F(self.config.n_embd)
+        inverse = F(1) / np.sqrt(mean + F(self.config.norm_eps))
+        y: Floats = x * inverse[:, None] * self.tensors[f"{name}.weight"]
+        return y
+
+    def attend(self, x: Floats, name: str) -> Floats:
+        config = self.config
+        q, k, v = (
+            self.linear(x, f"{name}.attention.{n}").reshape(
+                len(x), -1, config.head_size
+            )
+            for n in "qkv"
+        )
+        q = self.rotate(q) * (F(1) / np.sqrt(F(config.head_size)))
+        k = self.rotate(k)
+        group = config.n_head // config.n_kv_head
+        mixed = [
+            self.attend_row(q[t, h], k[: t + 1, h // group], v[: t + 1, h // group])
+            for t in range(len(x))
+            for h in range(config.n_head)
+        ]
+        return np.stack(mixed).reshape(len(x), -1)
+
+    def attend_row(self, q: Floats, keys: Floats, values: Floats) -> Floats:
+        scores = np.zeros(len(keys), F)
+        for d in range(len(q)):
+            scores += keys[:, d] * q[d]
+        weights = exponential(scores - scores.max())
+        mixed = np.zeros(len(q), F)
+        for t, weight in enumerate(weights):
+            mixed += values[t] * weight
+        out: Floats = mixed * (F(1) / sum_sixteen(weights))
+        return out
+
+    def rotate(self, x: Floats) -> Floats:
+        """x: (T, heads, D)."""
+        table = rope_table(self.config, len(x))
+        cos, sin = table[:, 0, None], table[:, 1, None]
+        a, b = np.split(x, 2, axis=-1)
+        return np.concatenate((a * cos - b * sin, a * sin + b * cos), axis=-1)
