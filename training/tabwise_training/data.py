@@ -27,6 +27,7 @@ from tabwise_model.fim import render_context, render_psm, render_spm
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.errors import TrainingError
 from tabwise_training.loss import IGNORE
+from tabwise_training.prepare import load_tokenizer
 from tabwise_training.spans import SpanChooser
 
 Rows = npt.NDArray[np.uint16]
@@ -46,14 +47,6 @@ class DataConfig:
     context_rate: float = 0.1
     context_tokens: int = 128
     shard_tokens: int = 500_000
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """A prepared corpus's tokenizer. Raises TrainingError if there is none."""
-    file = folder / "tokenizer.tiktoken"
-    if not file.is_file():
-        raise TrainingError(f"{file} is missing; run `tabwise prepare` first")
-    return Tokenizer.load(file)
 
 
 class Documents:

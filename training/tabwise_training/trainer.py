@@ -25,7 +25,6 @@ from tabwise_training.data import (
     Batches,
     Documents,
     Rows,
-    load_tokenizer,
     micro_batches,
     plain_rows,
     targets_of,
@@ -34,6 +33,7 @@ from tabwise_training.errors import TrainingError
 from tabwise_training.initialise import initial_model
 from tabwise_training.loss import head_cross_entropy
 from tabwise_training.optim import Optimizers, clip_gradients, learning_rate_scale
+from tabwise_training.prepare import load_tokenizer
 from tabwise_training.processes import Processes
 from tabwise_training.run_state import (
     Log,
