@@ -252,7 +252,8 @@ def _item(
 
 
 def _value_of(kind: types.PositionEncodingKind | str | None) -> str:
-    return kind.value if isinstance(kind, types.PositionEncodingKind) else "utf-16"
+    """pygls keeps a client's choice as it came: an enum, or its text."""
+    return kind.value if isinstance(kind, types.PositionEncodingKind) else str(kind)
 
 
 def shorten(text: str) -> str:

@@ -1,0 +1,171 @@
+"""Editors that share one daemon: its start, its death, what a cancel stops."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from support.language_server import URI, daemon_pid, language_server, until
+from tabwise_server.backends.daemon import client_of, process_exists
+from tabwise_server.bench.client import ResponseError, inline_params
+from tabwise_server.daemon_state import DaemonState, read_state, write_state
+from tabwise_server.metrics_text import read_metrics
+from tabwise_server.settings import BackendSettings
+
+Env = dict[str, str]
+LONG = "".join(f"def f{i}(x):\n    return x + {i}\n\n\n" for i in range(40))
+PATIENT = {"deadlineMs": 60_000, "maxNewTokens": 512}
+
+
+def state_of(environment: Env, monkeypatch: pytest.MonkeyPatch) -> DaemonState:
+    monkeypatch.setenv("TABWISE_STATE_DIR", environment["TABWISE_STATE_DIR"])
+    state = read_state()
+    assert state is not None
+    return state
+
+
+async def metrics_of(state: DaemonState) -> dict[str, float]:
+    client = client_of(state, BackendSettings())
+    try:
+        return read_metrics(await client.metrics())
+    finally:
+        await client.close()
+
+
+def daemons_of(environment: Env) -> list[int]:
+    """Pids of all daemons that live with this state folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            line = process.cmdline()
+            folder = process.environ().get("TABWISE_STATE_DIR")
+            if "--daemon" in line and folder == environment["TABWISE_STATE_DIR"]:
+                found.append(process.pid)
+    return found
+
+
+@pytest.mark.slow
+async def test_ten_language_servers_starting_at_once_end_with_one_daemon(
+    environment: Env,
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [language_server(environment) for _ in range(10)]
+        clients = await asyncio.gather(*map(stack.enter_async_context, servers))
+        await asyncio.gather(*(client.wait_until_ready(90) for client in clients))
+        assert len(daemons_of(environment)) == 1
+
+
+async def test_a_killed_daemon_gives_an_empty_answer_and_then_a_new_one_comes(
+    environment: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with language_server(environment, options={"deadlineMs": 500}) as client:
+        await client.wait_until_ready(60)
+        first = state_of(environment, monkeypatch)
+        client.open(URI, LONG)
+        # stopped, it cannot answer before it is killed
+        os.kill(first.pid, signal.SIGSTOP)
+        _, answer = client.ask(
+            "textDocument/inlineCompletion", inline_params(URI, (160, 0))
+        )
+        os.kill(first.pid, signal.SIGKILL)
+        assert await answer is None
+        before = len(client.notifications)
+        await client.inline_completion(URI, (0, 0))
+        client.notifications[:before] = []
+        await client.wait_until_ready(60)
+        assert state_of(environment, monkeypatch).pid != first.pid
+        assert len(daemons_of(environment)) == 1
+
+
+async def test_a_stale_state_file_is_replaced(
+    environment: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TABWISE_STATE_DIR", environment["TABWISE_STATE_DIR"])
+    # a living process that is not a daemon: this one
+    stale = DaemonState(
+        pid=os.getpid(), port=9, token="t", started=0.0, version="0", checkpoint="c"
+    )
+    write_state(stale)
+    async with language_server(environment) as client:
+        await client.wait_until_ready(60)
+    assert state_of(environment, monkeypatch).pid != os.getpid()
+
+
+async def test_a_daemon_that_cannot_start_is_a_status_with_its_reason(
+    environment: Env, tmp_path: Path
+) -> None:
+    broken = {**environment, "TABWISE_SERVE_CHECKPOINT": str(tmp_path / "missing")}
+    async with language_server(broken) as client:
+        client.open(URI, "x = ")
+        assert (await client.inline_completion(URI, (0, 4))).text is None
+        with pytest.raises(Exception, match="no checkpoint"):
+            await client.wait_until_ready(60)
+        assert {method for method, _ in client.notifications} == {"$/tabwise/status"}
+
+
+async def test_a_cancelled_request_stops_computing_in_the_engine(
+    environment: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with language_server(environment, options=PATIENT) as client:
+        await client.wait_until_ready(60)
+        state = state_of(environment, monkeypatch)
+        client.open(URI, LONG + "def g():\n    ")
+        began = await metrics_of(state)
+        id, answer = client.ask(
+            "textDocument/inlineCompletion", inline_params(URI, (161, 4))
+        )
+        name = "tabwise_engine_prompt_tokens_total"
+        while (await metrics_of(state))[name] == began[name]:
+            pass
+        client.notify("$/cancelRequest", {"id": id})
+        with pytest.raises(ResponseError):
+            await answer
+        while (stopped := await metrics_of(state))[
+            "tabwise_engine_cancelled_total"
+        ] == began["tabwise_engine_cancelled_total"]:
+            pass
+        again = await metrics_of(state)
+        steps = "tabwise_engine_steps_total"
+        assert again[steps] == stopped[steps]
+        assert again["active_requests"] == 0
+
+
+async def test_the_daemon_and_its_files_are_the_users_alone(
+    environment: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with language_server(environment) as client:
+        await client.wait_until_ready(60)
+        assert open_to_others(Path(environment["TABWISE_STATE_DIR"])) == []
+
+
+async def test_the_daemon_outlives_the_editor_and_stop_ends_it(
+    environment: Env, tmp_path: Path
+) -> None:
+    async with language_server(environment) as client:
+        await client.wait_until_ready(60)
+    pid = daemon_pid(tmp_path / "state")
+    assert pid is not None
+    assert process_exists(pid)
+    assert await tabwise(environment, "status") == 0
+    assert await tabwise(environment, "doctor") == 0
+    assert await tabwise(environment, "stop") == 0
+    await until(lambda: not process_exists(pid))
+    assert await tabwise(environment, "status") == 3
+
+
+def open_to_others(folder: Path) -> list[Path]:
+    """The folder and its files, those that others may read."""
+    return [f for f in (folder, *folder.iterdir()) if f.stat().st_mode & 0o077]
+
+
+async def tabwise(environment: Env, *arguments: str) -> int:
+    """Run the command; its exit status."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tabwise_server", *arguments), env=environment
+    )
+    return await process.wait()
