@@ -1,8 +1,10 @@
 """`tabwise serve` as a real process."""
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -10,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from support.checkpoints import save_tiny
@@ -84,6 +87,53 @@ def test_it_answers_and_leaves_on_sigterm(children: list[Started]) -> None:
 
 
 @pytest.mark.usefixtures("environment")
+async def test_sigterm_lets_every_accepted_request_finish(
+    children: list[Started],
+) -> None:
+    child = serve(children, "--port", "0", "--slots", "2")
+    url = wait_for_url(child)
+    async with aiohttp.ClientSession() as http:
+
+        async def ask(n: int) -> int:
+            body = {"code": f"x{n} = ", "max_tokens": 30}
+            async with http.post(f"{url}/complete", json=body) as answer:
+                await answer.read()
+                return answer.status
+
+        async def accepted() -> int:
+            async with http.get(f"{url}/metrics") as answer:
+                text = await answer.text()
+            return int(float(text.partition("\nactive_requests ")[2].split()[0]))
+
+        tasks = [asyncio.create_task(ask(n)) for n in range(40)]
+        async with asyncio.timeout(30):
+            while await accepted() + sum(task.done() for task in tasks) < 40:
+                assert child.poll() is None
+        child.send_signal(signal.SIGTERM)
+        assert set(await asyncio.gather(*tasks)) == {200}
+        # an idle connection that is kept alive holds nobody up
+        assert await asyncio.to_thread(child.wait, 8) == 0
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_second_sigterm_ends_it_at_once(children: list[Started]) -> None:
+    child = serve(children, "--port", "0", "--drain-s", "100")
+    url = wait_for_url(child)
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as peer:
+        peer.sendall(
+            b"POST /complete HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert peer.recv(100).startswith(b"HTTP/1.1 100 ")  # it waits for the body
+        child.send_signal(signal.SIGTERM)
+        assert child.stderr is not None
+        assert "leaving; 1 requests to finish" in child.stderr.readline()
+        assert child.poll() is None
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(5) == 1
+
+
+@pytest.mark.usefixtures("environment")
 def test_a_taken_port_is_one_clear_line(children: list[Started]) -> None:
     url = wait_for_url(serve(children, "--port", "0"))
     second = serve(children, "--port", url.rpartition(":")[2])
@@ -127,6 +177,30 @@ def test_a_second_daemon_leaves_the_first_alone(children: list[Started]) -> None
     second = serve(children, "--daemon")
     assert second.wait(30) == 0
     assert read_state() == state
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_new_daemon_need_not_wait_for_the_old_ones_last_answer(
+    children: list[Started],
+) -> None:
+    old = serve(children, "--daemon", "--drain-s", "100")
+    state = wait_for_daemon(old)
+    with socket.create_connection(("127.0.0.1", state.port)) as peer:
+        peer.sendall(
+            b"POST /complete HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+            b"Authorization: Bearer " + state.token.encode() + b"\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert peer.recv(100).startswith(b"HTTP/1.1 100 ")
+        old.send_signal(signal.SIGTERM)
+        while read_state() is not None:
+            assert old.poll() is None
+        new = serve(children, "--daemon")
+        successor = wait_for_daemon(new)
+        assert successor.pid == new.pid
+        assert old.poll() is None
+    assert old.wait(20) == 0
+    assert read_state() == successor
 
 
 @pytest.mark.usefixtures("environment")

@@ -90,7 +90,9 @@ def is_loopback(name: str) -> bool:
 
 def _check_key(header: str, key: str) -> None:
     scheme, _, given = header.partition(" ")
-    right = hmac.compare_digest(given.strip().encode(), key.encode())
+    # bytes that are not UTF-8 arrive as surrogates
+    sent = given.strip().encode("utf-8", "surrogateescape")
+    right = hmac.compare_digest(sent, key.encode())
     if scheme.lower() != "bearer" or not right:
         raise Unauthorized("send the API key as `Authorization: Bearer KEY`")
 

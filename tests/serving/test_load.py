@@ -1,0 +1,243 @@
+"""Full houses, clients that leave, deadlines, failures, draining."""
+
+import asyncio
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.backend import HeldRunner, RunningBackend, running_backend, until
+from tabwise_server.wire import CompletionRequest, unstructure
+
+OURS = "/v1/tabwise/complete"
+
+
+def body(text: str = "x", new_tokens: int = 30, **options: Any) -> dict[str, Any]:
+    request = CompletionRequest(
+        prefix=text, max_new_tokens=new_tokens, stop="none", **options
+    )
+    return unstructure(request)
+
+
+def ask(backend: RunningBackend, wanted: dict[str, Any]) -> asyncio.Task[Any]:
+    return asyncio.create_task(backend.post(OURS, wanted))
+
+
+async def entered(runner: HeldRunner) -> None:
+    """Return once the engine stands in a step of the held runner."""
+    assert await asyncio.to_thread(runner.entered.wait, 30)
+
+
+async def test_a_client_that_leaves_stops_its_work_within_a_step() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
+        runner.hold()
+        leaving = ask(backend, body())
+        await entered(runner)
+        leaving.cancel()
+        await until(lambda: backend.service.places.taken == 0)
+        before = len(runner.calls)
+        runner.release()
+        counters = backend.service.engine.counters
+        await until(lambda: counters.cancelled == 1)
+        assert len(runner.calls) == before + 1  # the step in which it left
+        assert await backend.metric("tabwise_client_disconnects_total") == 1
+        label = 'code_completion_requests_total{status="error"}'
+        assert await backend.metric(label) == 0
+
+
+async def test_a_client_that_leaves_the_queue_is_never_computed() -> None:
+    runner = HeldRunner(n_slots=1)
+    async with running_backend(runner) as backend:
+        runner.hold()
+        staying = ask(backend, body("first", 5))
+        await entered(runner)
+        leaving = ask(backend, body("second", 5))
+        await until(lambda: backend.service.places.taken == 2)
+        leaving.cancel()
+        await until(lambda: backend.service.places.taken == 1)
+        runner.release()
+        status, answer = await staying
+        assert (status, answer["tokens"]) == (200, 5)
+        asked = {token for call in runner.calls for c in call for token in c.tokens}
+        assert ord("d") not in asked  # "second" has one, "first" has none
+
+
+async def test_one_that_leaves_disturbs_no_other() -> None:
+    async with running_backend(HeldRunner()) as backend:
+        texts = [f"shared head {n}" for n in range(20)]
+        alone = [(await backend.post(OURS, body(t)))[1]["text"] for t in texts]
+        tasks = [ask(backend, body(t)) for t in texts]
+        await until(lambda: backend.service.engine.running > 0)
+        for task in tasks[::2]:
+            task.cancel()
+        answers = await asyncio.gather(*tasks[1::2])
+        assert [answer["text"] for _, answer in answers] == alone[1::2]
+
+
+async def test_a_full_house_says_when_to_come_back() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, max_queue=2) as backend:
+        runner.hold()
+        tasks = [ask(backend, body(new_tokens=3)) for _ in range(2)]
+        await until(lambda: backend.service.places.taken == 2)
+        async with backend.http.post(backend.url + OURS, json=body()) as refused:
+            assert refused.status == 503
+            assert int(refused.headers["Retry-After"]) >= 1
+            assert (await refused.json())["error"]["code"] == "overloaded"
+        runner.release()
+        assert [status for status, _ in await asyncio.gather(*tasks)] == [200, 200]
+        label = 'tabwise_rejected_requests_total{reason="overloaded"}'
+        assert await backend.metric(label) == 1
+        assert (await backend.post(OURS, body()))[0] == 200
+
+
+async def test_a_full_house_refuses_before_it_reads() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, max_queue=1) as backend:
+        runner.hold()
+        task = ask(backend, body(new_tokens=1))
+        await until(lambda: backend.service.places.taken == 1)
+        status, _ = await backend.post(OURS, data=b"not even JSON")
+        assert status == 503
+        runner.release()
+        assert (await task)[0] == 200
+
+
+async def test_a_deadline_ends_what_is_running_and_what_waits() -> None:
+    runner = HeldRunner(n_slots=1)
+    async with running_backend(runner) as backend:
+        runner.hold()
+        tasks = [ask(backend, body(deadline_ms=50.0)) for _ in range(2)]
+        await until(lambda: backend.service.places.taken == 2)
+        await asyncio.sleep(0.06)  # the deadline itself, not a synchronisation
+        runner.release()
+        for status, answer in await asyncio.gather(*tasks):
+            assert (status, answer["error"]["code"]) == (504, "deadline_exceeded")
+        assert backend.service.engine.counters.expired == 2
+
+
+async def test_a_runner_that_fails_is_told_and_the_next_request_is_served() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
+        runner.fail_next = RuntimeError("no memory")
+        status, answer = await backend.post(OURS, body())
+        assert (status, answer["error"]["code"]) == (500, "engine_failed")
+        assert "no memory" in answer["detail"]
+        assert (await backend.post(OURS, body()))[0] == 200
+        assert backend.service.bridge.restarts == 0
+
+
+async def test_logits_that_are_not_finite_are_an_error_not_bad_json() -> None:
+    class Poisoned(HeldRunner):
+        poison = False
+
+        def extend(self, chunks: Any) -> Any:
+            logits = super().extend(chunks)
+            return logits * np.nan if self.poison else logits
+
+    runner = Poisoned()
+    async with running_backend(runner) as backend:
+        runner.poison = True
+        status, answer = await backend.post(OURS, body())
+        assert status == 500
+        assert "not finite" in answer["detail"]
+
+
+async def test_a_defect_in_the_engine_answers_everyone_and_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
+        runner.hold()
+        tasks = [ask(backend, body()) for _ in range(3)]
+        await until(lambda: backend.service.places.taken == 3)
+        await entered(runner)
+
+        def broken(*_: Any) -> None:
+            raise KeyError("a defect")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(backend.service.engine, "_postprocess", broken)
+            runner.release()
+            for status, answer in await asyncio.gather(*tasks):
+                assert status == 500
+                assert "a defect" in answer["detail"]
+        assert backend.service.bridge.restarts >= 1
+        assert (await backend.post(OURS, body()))[0] == 200
+        assert (await backend.get("/livez"))[0] == 200
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_when_the_engines_thread_ends_everyone_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
+        runner.hold()
+        task = ask(backend, body())
+        await entered(runner)
+
+        def broken(*_: Any) -> None:
+            raise SystemExit  # ends a thread without a traceback
+
+        monkeypatch.setattr(backend.service.engine, "_postprocess", broken)
+        runner.release()
+        assert (await task)[0] == 503
+        assert (await backend.post(OURS, body()))[0] == 503
+        assert (await backend.get("/livez"))[0] == 500
+
+
+async def test_a_wedged_engine_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tabwise_server.serving.routes.STALLED_S", 0.01)
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
+        assert (await backend.get("/livez"))[0] == 200
+        runner.hold()
+        task = ask(backend, body(new_tokens=1))
+        await entered(runner)
+        await until(lambda: backend.service.bridge.stalled_s > 0.01)
+        status, text = await backend.get("/livez")
+        assert (status, json.loads(text)["error"]["code"]) == (500, "engine_failed")
+        runner.release()
+        await task
+        assert (await backend.get("/livez"))[0] == 200
+
+
+async def test_draining_finishes_what_is_there_and_takes_nothing_new() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
+        runner.hold()
+        task = ask(backend, body(new_tokens=4))
+        await entered(runner)
+        backend.service.places.draining = True
+        assert (await backend.get("/readyz"))[0] == 503
+        status, answer = await backend.post(OURS, body())
+        assert (status, answer["error"]["code"]) == (503, "draining")
+        stopping = asyncio.create_task(backend.runner.cleanup())
+        runner.release()
+        status, answer = await task
+        assert (status, answer["tokens"]) == (200, 4)
+        await stopping
+
+
+async def test_an_engine_without_work_makes_no_steps() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
+        await backend.post(OURS, body(new_tokens=3))
+        bridge = backend.service.bridge
+        await until(lambda: bridge.stalled_s == 0)
+        turns = []
+        original = bridge._turn
+        bridge._turn = lambda: turns.append(original())  # type: ignore[method-assign]
+        assert (await backend.get("/health"))[0] == 200
+        assert turns == []
+
+
+async def test_a_prompt_of_any_length_fits() -> None:
+    async with running_backend(HeldRunner()) as backend:
+        for text in ("x" * 300_000, "x = 1\n" * 50_000):
+            status, answer = await backend.post(OURS, body(text, suffix=text))
+            assert status == 200
+            assert 250 < answer["prompt_tokens"] <= 512 - 30
