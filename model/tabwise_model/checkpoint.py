@@ -201,6 +201,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     check_tensors(checkpoint.config, checkpoint.tensors, checkpoint.bits)
     tensors = {k: np.ascontiguousarray(v) for k, v in checkpoint.tensors.items()}
     save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)  # it comes readable by its owner alone
     text = checkpoint.tokenizer.dumps()
     (folder / TOKENIZER).write_text(text, encoding="ascii")
     config = {

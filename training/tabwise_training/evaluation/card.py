@@ -29,8 +29,8 @@ def write_card(
     """
     parts = [
         f"# Model card: `{folder.name}`",
-        "Made by `tabwise collect`, `prepare`, `train`, `quantize`, `evaluate`; this card "
-        "is written by `evaluate --card`.",
+        "Made by `tabwise collect`, `prepare`, `train` and `quantize`; this card is "
+        "written by `tabwise evaluate --card`.",
         _model(folder, checkpoint),
         _recipe(checkpoint.provenance),
         "## How good it is\n\n"
