@@ -1,0 +1,42 @@
+"""What a small shop has in stock; `scripts/try` completes it at the marks."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Item:
+    name: str
+    price: float
+    quantity: int = 0
+
+    def total(self) -> float:
+        """The value of all pieces of this item."""
+        return self.price * self.quantity
+
+
+@dataclass
+class Inventory:
+    items: dict[str, Item] = field(default_factory=dict)
+
+    def add(self, item: Item) -> None:
+        """Put an item in stock, on top of what is there."""
+        if item.name in self.items:
+            self.items[item.name].quantity += item.quantity
+        else:
+            self.items[item.name] = item
+
+    def remove(self, name: str, quantity: int) -> None:
+        """Take out pieces of an item. Raises ValueError if there are not as many."""
+        if quantity > self.items[name].quantity:
+            raise  # <here> ValueError(f"only {self.items[name].quantity} {name}")
+        self.items[name].quantity -= quantity
+
+    def get(self, name: str) -> Item:
+        return self.items[name]
+
+    def total(self) -> float:
+        """The value of everything in stock."""
+        return  # <here> sum(item.total() for item in self.items.values())
+
+    def __len__(self) -> int:
+        return  # <here> len(self.items)
