@@ -1,11 +1,13 @@
 """Fill-in-the-middle prompts: the one place that knows the order of sentinels.
 
 PSM  <prefix> P <suffix> S <middle> M <end>
-SPM  <suffix> S <prefix> P <middle> M <end>     (llama.cpp's --spm-infill order)
+SPM  <prefix> <suffix> S <middle> P M <end>
 
-In SPM a keystroke only appends to what is cached, so that is what is served. Chunks of
-other files stand before either: <file_sep> path newline text, each.
-Source: arXiv 2207.14255, section 3.
+In SPM the middle continues the prefix with nothing in between: a keystroke only appends
+to what is cached, and all that a model knows from plain code serves it here. So that is
+what is served. Chunks of other files stand before either: <file_sep> path newline text,
+each. Source: arXiv 2207.14255, section 3 (SPM in the variant that shares PSM's order of
+sentinels).
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ def render_psm(
 def render_spm(
     tokenizer: Tokenizer, prefix: Sequence[int], suffix: Sequence[int]
 ) -> list[int]:
-    """As `render_psm`, with the suffix first."""
+    """As `render_psm`, with the suffix first and the prefix last."""
     t = tokenizer
-    return [t.fim_suffix, *suffix, t.fim_prefix, *prefix, t.fim_middle]
+    return [t.fim_prefix, t.fim_suffix, *suffix, t.fim_middle, *prefix]
 
 
 def render_context(tokenizer: Tokenizer, path: str, text: str) -> list[int]:

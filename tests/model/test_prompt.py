@@ -10,10 +10,9 @@ CODE = "".join(f"value_{i} = compute({i}, 'é')\n" for i in range(400))
 def test_a_prompt_fits_its_window_and_keeps_what_is_near(window: int) -> None:
     ids = fim_prompt(T, CODE, CODE, [("a.py", CODE), ("b.py", "x")], window=window)
     assert len(ids) <= window
-    assert ids[-1] == T.fim_middle
-    prefix = T.decode(ids[ids.index(T.fim_prefix) : -1])
+    prefix = T.decode(ids[ids.index(T.fim_middle) :])
     assert CODE.endswith(prefix)
-    suffix = T.decode(ids[ids.index(T.fim_suffix) : ids.index(T.fim_prefix)])
+    suffix = T.decode(ids[ids.index(T.fim_suffix) : ids.index(T.fim_middle)])
     assert CODE.startswith(suffix)
 
 
