@@ -21,7 +21,7 @@ from tabwise_server.bench.machine import describe_machine, resident_mb
 from tabwise_server.daemon_state import read_state
 from tabwise_server.errors import BadRequest, TabwiseError
 
-MARK = "  # <here> "
+MARK = "  # <here>"
 READY_S = 170.0
 CONTEXT_LINES = 4
 EXAMPLE = Path("examples/inventory.py")
@@ -88,11 +88,12 @@ def read_example(file: Path) -> list[Spot]:
         lines = file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise BadRequest(f"cannot read {file}: {error.strerror}") from error
-    whole = [line.replace(MARK, " ") for line in lines]
+    whole = [line.replace(MARK, "") for line in lines]
     spots = []
     for number, line in enumerate(lines):
         if MARK in line:
-            before = line.partition(MARK)[0] + " "
+            before, _, own = line.partition(MARK)
+            before += " " * own.startswith(" ")
             text = [*whole[:number], before, *whole[number + 1 :]]
             spots.append(Spot(number, len(before), "\n".join(text)))
     if not spots:
