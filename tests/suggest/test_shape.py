@@ -45,6 +45,11 @@ def test_the_worked_examples_hold(module: object) -> None:
         (" return x", "def f(x):\n    ", "\n", "return x"),
         ("    return x", "def f(x):\n", "\n", "    return x"),
         ("    return x", "def f(x):\n    y = x\n    ", "\n", "return x"),
+        # a line that is complete
+        ("\n\n    def g(self):", "def f(self):\n    return self", "\n", None),
+        ("\n    return 1", "def f(self):", "\n", "\n    return 1"),
+        ("  # noqa", "x = 1", "\n", None),
+        ("# why", "    ", "\n", "# why"),
         # what the rest of the line already has
         ("a, b)", "print(", ")\n", "a, b"),
         ("a, b):", "def add(", "):\n    pass\n", "a, b"),

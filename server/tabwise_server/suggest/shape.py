@@ -77,6 +77,16 @@ def one_line_inside_a_line(text: str, place: Place) -> str:
     return text.partition("\n")[0] if place.line_after.strip() else text
 
 
+def stay_on_the_line(text: str, place: Place) -> str:
+    """A line that the model thinks complete is left so: nothing for the next one before
+    the cursor is there, unless a block begins; and no comment behind code."""
+    if not place.line_before.strip():
+        return text
+    if text.lstrip(" \t").startswith("\n"):
+        return text if opens_block(place.line_before) else ""
+    return "" if place.is_python and text.lstrip().startswith("#") else text
+
+
 def drop_double_space(text: str, place: Place) -> str:
     """No blank after a blank; indentation no deeper than the lines above allow."""
     before = place.line_before
@@ -154,6 +164,7 @@ def drop_loop(text: str, place: Place) -> str:
 STEPS: tuple[Step, ...] = (
     cut_at_sentinel,
     one_line_inside_a_line,
+    stay_on_the_line,
     drop_double_space,
     trim_end,
     trim_overlap,
