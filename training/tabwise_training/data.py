@@ -157,8 +157,11 @@ class Renderer:
             return None
         start, end = span
         suffix = t.encode(text[end:]) if not bare else []
-        order = render_spm if spm else render_psm
-        prompt = order(t, t.encode(text[:start]), suffix)
+        if spm:
+            # one encoding over prefix and middle: the engine heals the token at the
+            # cursor, so the model never sees a seam there
+            return [*render_spm(t, t.encode(text[:end]), suffix), t.end]
+        prompt = render_psm(t, t.encode(text[:start]), suffix)
         return [*prompt, *t.encode(text[start:end]), t.end]
 
     def _context(self, index: int, rng: Generator) -> list[int]:
