@@ -1,0 +1,205 @@
+"""The commands that a person types, as processes."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from support.language_server import isolated
+from support.scripted_backend import ScriptedBackend, scripted_backend
+from tabwise_server.bench.client import Suggestion
+from tabwise_server.bench.keystrokes import summarise
+
+Env = dict[str, str]
+ROOT = Path(__file__).parents[2]
+
+
+@attrs.frozen
+class Done:
+    status: int
+    out: str
+    err: str
+
+
+async def tabwise(environment: Env, *arguments: str) -> Done:
+    return await python(environment, "-m", "tabwise_server", *arguments)
+
+
+async def python(environment: Env, *arguments: str) -> Done:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        env=environment,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return Done(process.returncode or 0, out.decode(), err.decode())
+
+
+@pytest.fixture
+async def scripted() -> AsyncIterator[ScriptedBackend]:
+    async with scripted_backend() as running:
+        yield running
+
+
+@pytest.fixture
+def remote(tmp_path: Path, scripted: ScriptedBackend) -> Env:
+    """An environment whose backend is the scripted one."""
+    return isolated(tmp_path, TABWISE_BACKEND_URL=scripted.url)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    file = tmp_path / "code.py"
+    file.write_bytes("s = '😀'\r\nx = \r\ny = 1\r\n".encode())
+    return file
+
+
+async def test_complete_prints_what_an_editor_would_show(
+    remote: Env, scripted: ScriptedBackend, source: Path
+) -> None:
+    done = await tabwise(remote, "complete", f"{source}:2:5")
+    assert (done.status, done.out) == (0, "suggested()\n")
+    assert scripted.requests[0].prefix == "s = '😀'\nx = "
+    assert scripted.requests[0].suffix == "\ny = 1\n"
+
+
+async def test_complete_as_json_says_all_that_is_known(
+    remote: Env, scripted: ScriptedBackend, source: Path
+) -> None:
+    scripted.answer = lambda request: "import os sys"
+    done = await tabwise(remote, "complete", f"{source}:3:6", "--json")
+    result = json.loads(done.out)
+    assert result["text"] is None
+    assert result["raw"] == "import os sys"
+    assert result["model"] == "scripted"
+
+
+@pytest.mark.parametrize(
+    ("place", "complaint"),
+    [
+        ("code.py", "must be FILE:LINE:COLUMN"),
+        ("code.py:x:1", "must be FILE:LINE:COLUMN"),
+        ("code.py:9:1", "line must be 1..4, got 9"),
+        ("code.py:2:6", "column must be 1..5 on line 2, got 6"),
+        ("code.py:0:1", "line must be 1..4, got 0"),
+        ("nothing.py:1:1", "cannot read"),
+        (".env:1:1", "never read"),
+    ],
+)
+async def test_complete_names_what_is_wrong_with_the_place(
+    remote: Env, source: Path, place: str, complaint: str
+) -> None:
+    (source.parent / ".env").write_text("KEY=1")
+    done = await tabwise(remote, "complete", f"{source.parent}/{place}")
+    assert done.status == 1
+    assert complaint in done.err
+    assert "Traceback" not in done.err
+
+
+async def test_doctor_finds_nothing_wrong_with_a_working_installation(
+    environment: Env,
+) -> None:
+    done = await tabwise(environment, "doctor", "--json")
+    findings = json.loads(done.out)
+    assert [f for f in findings if f["remedy"]] == []
+    assert done.status == 0
+    names = {finding["name"] for finding in findings}
+    assert {"python", "settings", "state", "checkpoint", "runner", "daemon"} <= names
+
+
+async def test_doctor_names_a_missing_checkpoint_and_a_remedy(
+    environment: Env, tmp_path: Path
+) -> None:
+    broken = {**environment, "TABWISE_SERVE_CHECKPOINT": str(tmp_path / "gone")}
+    done = await tabwise(broken, "doctor")
+    assert done.status == 1
+    assert "no checkpoint" in done.out
+    assert "-> set serve.checkpoint" in done.out
+
+
+async def test_doctor_names_a_bad_option_and_where_it_stands(
+    environment: Env, tmp_path: Path
+) -> None:
+    (tmp_path / "tabwise.toml").write_text("[serve]\nslots = 'many'\n")
+    done = await tabwise(environment, "doctor")
+    assert done.status == 1
+    assert "slots must be an integer, got 'many' (file, [serve])" in done.out
+
+
+async def test_doctor_finds_a_state_folder_open_to_others(
+    environment: Env, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o755)
+    done = await tabwise(environment, "doctor")
+    assert done.status == 1
+    assert f"chmod 700 {state}" in done.out
+
+
+async def test_doctor_finds_a_remote_backend_that_is_not_there(tmp_path: Path) -> None:
+    away = isolated(tmp_path, TABWISE_BACKEND_URL="http://127.0.0.1:9")
+    done = await tabwise(away, "doctor")
+    assert done.status == 1
+    assert "127.0.0.1:9" in done.out
+
+
+@pytest.mark.parametrize(("answer", "status"), [("suggested()", 0), ("", 1)])
+async def test_the_trial_succeeds_only_with_a_suggestion(
+    remote: Env, scripted: ScriptedBackend, answer: str, status: int
+) -> None:
+    scripted.answer = lambda request: answer
+    done = await python(remote, "-m", "tabwise_server.bench.trial")
+    assert done.status == status, done.err
+    assert ("⟦suggested()⟧" in done.out) is (status == 0)
+    assert "tabwise lsp" in done.out
+    # each place is opened with nothing after it, and the others filled in
+    request = next(r for r in scripted.requests if r.prefix.endswith("raise "))
+    assert request.suffix.startswith("\n        self.items[name].quantity -= quantity")
+    assert "<here>" not in request.prefix + request.suffix
+    assert "return len(self.items)" in request.suffix
+
+
+@pytest.mark.slow
+async def test_keystrokes_are_measured_with_a_daemon_of_their_own(
+    environment: Env, tmp_path: Path
+) -> None:
+    arguments = ("--keystrokes", "5", "--think-ms", "1", "--json")
+    done = await tabwise(environment, "bench", "keystrokes", *arguments)
+    report = json.loads(done.out)
+    assert report["keystrokes"] == 5
+    assert 0 < report["median_ms"] <= report["p95_ms"] <= report["max_ms"]
+    assert report["from_memory"] == 0
+    assert 0 < report["cached_tokens"] <= 1
+    assert report["server_mb"] < 80
+    assert not (tmp_path / "state" / "daemon.json").exists()
+
+
+def test_a_report_states_percentiles_and_shares() -> None:
+    answers = [Suggestion("x", float(n)) for n in range(1, 101)]
+    counters = {
+        'code_completion_requests_total{status="success"}': 40.0,
+        "tabwise_engine_prompt_tokens_total": 200.0,
+        "tabwise_engine_cached_tokens_total": 150.0,
+    }
+    report = summarise(
+        answers,
+        counters,
+        cold_start_s=1.0,
+        server_mb=1.0,
+        daemon_mb=1.0,
+        think_ms=1.0,
+        lines=1,
+        file="f",
+        machine="m",
+    )
+    assert (report.median_ms, report.p95_ms, report.max_ms) == (50.5, 95, 100)
+    assert (report.from_memory, report.cached_tokens) == (0.6, 0.75)
+    assert report.backend_median_ms == 80.5
