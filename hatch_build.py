@@ -36,7 +36,8 @@ def load_builder(root: Path) -> ModuleType:
     """`tabwise_model.runners.build`, without the package: it is not installed yet."""
     file = root / RUNNERS / "build.py"
     spec = importlib.util.spec_from_file_location("tabwise_native_build", file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -10,6 +10,7 @@ from tabwise_model.runners.native_weights import rope_table
 
 F = np.float32
 Floats = npt.NDArray[np.float32]
+Quantized = tuple[npt.NDArray[np.int32], Floats]
 
 
 def sum_sixteen(values: Floats) -> Floats:
@@ -37,6 +38,13 @@ def exponential(a: Floats) -> Floats:
     return scale
 
 
+def quantize(x: Floats) -> Quantized:
+    """Integers -127..127 and a scale, over the last axis, which stays."""
+    top = np.abs(x).max(axis=-1, keepdims=True)
+    inverse = np.where(top > 0, F(127) / np.where(top > 0, top, F(1)), F(0))
+    return np.rint(x * inverse).astype(np.int32), top / F(127)
+
+
 class NativeReference:
     def __init__(self, checkpoint: Checkpoint) -> None:
         if checkpoint.bits == 32:
@@ -61,11 +69,9 @@ class NativeReference:
         return self.linear(self.normalize(x, "norm"), "embed")
 
     def linear(self, x: Floats, name: str) -> Floats:
-        top = np.abs(x).max(axis=1, keepdims=True)
-        inverse = np.where(top > 0, F(127) / np.where(top > 0, top, F(1)), F(0))
-        q = np.rint(x * inverse).astype(np.int32)
+        q, scale = quantize(x)
         sums = q @ self.tensors[f"{name}.weight"].T.astype(np.int32)
-        y: Floats = sums.astype(F) * self.tensors[f"{name}.scale"] * (top / F(127))
+        y: Floats = sums.astype(F) * self.tensors[f"{name}.scale"] * scale
         return y
 
     def normalize(self, x: Floats, name: str) -> Floats:
@@ -82,25 +88,31 @@ class NativeReference:
             )
             for n in "qkv"
         )
-        q = self.rotate(q) * (F(1) / np.sqrt(F(config.head_size)))
-        k = self.rotate(k)
+        q, k, v = quantize(self.rotate(q)), quantize(self.rotate(k)), quantize(v)
         group = config.n_head // config.n_kv_head
         mixed = [
-            self.attend_row(q[t, h], k[: t + 1, h // group], v[: t + 1, h // group])
+            self.attend_row(
+                (q[0][t, h], q[1][t, h]),
+                (k[0][: t + 1, h // group], k[1][: t + 1, h // group]),
+                (v[0][: t + 1, h // group], v[1][: t + 1, h // group]),
+            )
             for t in range(len(x))
             for h in range(config.n_head)
         ]
         return np.stack(mixed).reshape(len(x), -1)
 
-    def attend_row(self, q: Floats, keys: Floats, values: Floats) -> Floats:
-        scores = np.zeros(len(keys), F)
-        for d in range(len(q)):
-            scores += keys[:, d] * q[d]
+    def attend_row(self, q: Quantized, keys: Quantized, values: Quantized) -> Floats:
+        sums = (keys[0] @ q[0]).astype(F)
+        scale = q[1][0] * (F(1) / np.sqrt(F(self.config.head_size)))
+        scores = sums * keys[1][:, 0] * scale
         weights = exponential(scores - scores.max())
-        mixed = np.zeros(len(q), F)
-        for t, weight in enumerate(weights):
-            mixed += values[t] * weight
-        out: Floats = mixed * (F(1) / sum_sixteen(weights))
+        scaled = weights * values[1][:, 0]
+        top = scaled.max()
+        whole = np.rint(scaled * (F(16383) / top)).astype(np.int32)
+        high = (whole >> 7) @ values[0]
+        low = (whole & 127) @ values[0]
+        unit = top / F(16383) / sum_sixteen(weights)
+        out: Floats = (high.astype(F) * F(128) + low.astype(F)) * unit
         return out
 
     def rotate(self, x: Floats) -> Floats:

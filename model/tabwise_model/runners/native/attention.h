@@ -1,59 +1,47 @@
-// Attention of one query row over the keys 0..position of its slot, for the query heads
-// that share a key head. Lanes are tokens while scoring and channels while mixing, so
-// that no sum crosses lanes: each is a plain sum in order of channels, or of tokens.
+// Attention of one query row over the keys 0..position of its slot, for query heads that
+// share a key head. Both products are the INT8 ones of linear.h: queries by keys, and
+// softmax weights, in two 7-bit digits each, by values. Integers add up to the same
+// whatever the order, and what remains in float32 depends on the position alone.
 #pragma once
 
-#include "rows.h"
+#include "linear.h"
 
 namespace {
 
-constexpr int CHAINS = 4;  // independent sums that hide an addition's latency
+constexpr float LARGEST_WEIGHT = 127 * 128 + 127;
 
-constexpr int blocks_at_once(int heads) {
-  return heads * PARTS >= CHAINS ? 1 : CHAINS / (heads * PARTS);
+// The cached keys as a matrix (tokens, channels), and the values as (channels, tokens).
+inline Matrix keys_matrix(const TabwiseShape& shape, const HeadCache& cache) {
+  return {shape.slot_tokens, shape.head_stride, cache.keys, cache.key_scales,
+          cache.corrections};
 }
 
-struct Queries {
-  const float* heads;  // (HEADS, head_stride), rotated and scaled
-  float* mixed;        // (HEADS, head_stride)
-  float* weights;      // (HEADS, slot_tokens)
-};
-
-template <int HEADS, int COUNT>
-inline void score_blocks(const TabwiseShape& shape, const HeadCache& cache,
-                         const Queries& q, int block) {
-  const size_t a_block = size_t(shape.head_size) * BLOCK;
-  const float* keys = cache.keys + block * a_block;
-  Floats sums[HEADS][COUNT * PARTS] = {};
-  for (int d = 0; d < shape.head_size; ++d)
-    for (int v = 0; v < COUNT * PARTS; ++v) {
-      const Floats key =
-          load<Floats>(keys + v / PARTS * a_block + d * BLOCK + v % PARTS * LANES);
-      for (int h = 0; h < HEADS; ++h)
-        sums[h][v] += key * q.heads[h * shape.head_stride + d];
-    }
-  for (int h = 0; h < HEADS; ++h)
-    for (int v = 0; v < COUNT * PARTS; ++v)
-      store(q.weights + size_t(h) * shape.slot_tokens + block * BLOCK + v * LANES,
-            sums[h][v]);
+inline Matrix values_matrix(const TabwiseShape& shape, const HeadCache& cache) {
+  return {shape.head_stride, shape.slot_tokens, cache.values, nullptr, nullptr};
 }
 
-template <int HEADS>
-inline void score(const TabwiseShape& shape, const HeadCache& cache, const Queries& q,
-                  int keys) {
-  constexpr int COUNT = blocks_at_once(HEADS);
-  const int blocks = (keys + BLOCK - 1) / BLOCK;
-  int block = 0;
-  for (; block + COUNT <= blocks; block += COUNT)
-    score_blocks<HEADS, COUNT>(shape, cache, q, block);
-  for (; block < blocks; ++block) score_blocks<HEADS, 1>(shape, cache, q, block);
+// Puts one head's key and value into its cache, quantised. `bytes`: (head_stride).
+inline void remember(const TabwiseShape& shape, const HeadCache& cache, int position,
+                     const float* key, const float* value, int8_t* bytes) {
+  const int block = position / BLOCK, lane = position % BLOCK;
+  quantize(key, shape.head_stride, {bytes, cache.key_scales + position}, 0);
+  int8_t* keys = cache.keys + (size_t(block) * shape.head_stride * BLOCK + lane * 4);
+  int32_t sum = 0;
+  for (int d = 0; d < shape.head_stride; ++d) {
+    keys[d / 4 * 4 * BLOCK + d % 4] = bytes[d];
+    sum += bytes[d];
+  }
+  cache.corrections[position] = -128 * sum;
+  quantize(value, shape.head_stride, {bytes, cache.value_scales + position}, 0);
+  int8_t* values = cache.values + (position / 4 * 4 * BLOCK + position % 4);
+  for (int d = 0; d < shape.head_stride; ++d)
+    values[size_t(d / BLOCK) * shape.slot_tokens * BLOCK + d % BLOCK * 4] = bytes[d];
 }
 
-// Scores of `keys` keys become e^(score - largest); returns the inverse of their sum.
-inline float soften(float* scores, int keys) {
-  const int padded = (keys + BLOCK - 1) / BLOCK * BLOCK;
+// Scores become e^(score - largest), zeros after the last key; `padded` of them.
+inline void soften(float* scores, int keys, int padded) {
   for (int t = keys; t < padded; ++t) scores[t] = scores[0];  // what lay there: no key
-  Lanes top, sums;
+  Lanes top;
   for (int p = 0; p < PARTS; ++p) top.parts[p] = load<Floats>(scores + p * LANES);
   for (int t = BLOCK; t < padded; t += BLOCK)
     for (int p = 0; p < PARTS; ++p)
@@ -62,61 +50,84 @@ inline float soften(float* scores, int keys) {
   for (int t = 0; t < padded; t += LANES)
     store(scores + t, exponential(load<Floats>(scores + t) - largest));
   for (int t = keys; t < padded; ++t) scores[t] = 0.0f;
+}
+
+struct Digits {
+  int8_t* high;
+  int8_t* low;
+};
+
+// Each weight times its value's scale, as high * 128 + low. Returns what a unit of that
+// is worth after division by the weights' sum.
+inline float split_weights(float* weights, const float* value_scales, int padded,
+                           Digits to) {
+  Lanes sums, top;
   for (int t = 0; t < padded; t += BLOCK)
-    for (int p = 0; p < PARTS; ++p)
-      sums.parts[p] += load<Floats>(scores + t + p * LANES);
-  return 1.0f / sums.sum();
-}
-
-template <int HEADS, int COUNT>
-inline void mix_blocks(const TabwiseShape& shape, const HeadCache& cache,
-                       const Queries& q, int block, int keys, const float* inverses) {
-  const size_t run = size_t(shape.slot_tokens) * BLOCK;
-  const float* values = cache.values + block * run;
-  Floats sums[HEADS][COUNT * PARTS] = {};
-  for (int t = 0; t < keys; ++t)
-    for (int v = 0; v < COUNT * PARTS; ++v) {
-      const Floats value =
-          load<Floats>(values + v / PARTS * run + t * BLOCK + v % PARTS * LANES);
-      for (int h = 0; h < HEADS; ++h)
-        sums[h][v] += value * q.weights[size_t(h) * shape.slot_tokens + t];
+    for (int p = 0; p < PARTS; ++p) {
+      const int at = t + p * LANES;
+      const Floats weight = load<Floats>(weights + at);
+      const Floats scaled = weight * load<Floats>(value_scales + at);
+      sums.parts[p] += weight;
+      top.parts[p] = larger(top.parts[p], scaled);
+      store(weights + at, scaled);
     }
-  for (int h = 0; h < HEADS; ++h)
-    for (int v = 0; v < COUNT * PARTS; ++v)
-      store(q.mixed + h * shape.head_stride + block * BLOCK + v * LANES,
-            sums[h][v] * inverses[h]);
+  const float largest = top.largest();
+  const float inverse = largest > 0 ? LARGEST_WEIGHT / largest : 0.0f;
+  for (int t = 0; t < padded; t += LANES) {
+    const Ints whole = round_to_ints(load<Floats>(weights + t) * inverse);
+    store(to.high + t, to_bytes(whole >> 7));
+    store(to.low + t, to_bytes(whole & 127));
+  }
+  return largest / LARGEST_WEIGHT / sums.sum();
 }
 
-template <int HEADS>
-void attend_heads(const TabwiseShape& shape, const HeadCache& cache, const Queries& q,
+struct Unscaled {
+  float* rows;
+  size_t stride;
+
+  void take(int row, int output, Ints sums) const {
+    store(rows + row * stride + output, to_floats(sums));
+  }
+};
+
+// At most GROUP query heads, (heads, head_stride) in and out.
+void attend_group(const TabwiseShape& shape, const HeadCache& cache,
+                  const Attended& work, const float* queries, float* mixed, int heads,
                   int keys) {
-  constexpr int COUNT = blocks_at_once(HEADS);
-  score<HEADS>(shape, cache, q, keys);
-  float inverses[HEADS];
-  for (int h = 0; h < HEADS; ++h)
-    inverses[h] = soften(q.weights + size_t(h) * shape.slot_tokens, keys);
-  const int blocks = shape.head_stride / BLOCK;
-  int block = 0;
-  for (; block + COUNT <= blocks; block += COUNT)
-    mix_blocks<HEADS, COUNT>(shape, cache, q, block, keys, inverses);
-  for (; block < blocks; ++block)
-    mix_blocks<HEADS, 1>(shape, cache, q, block, keys, inverses);
+  const int stride = shape.head_stride;
+  const size_t tokens = shape.slot_tokens;
+  const int padded = (keys + BLOCK - 1) / BLOCK * BLOCK;
+  const float by = 1.0f / __builtin_sqrtf(float(shape.head_size));
+  for (int h = 0; h < heads; ++h) {
+    quantize(queries + h * stride, stride, {work.queries + h * stride, work.scales + h});
+    work.scales[h] *= by;
+  }
+  multiply(keys_matrix(shape, cache), 0, padded / BLOCK,
+           {work.queries, size_t(stride), heads, stride},
+           Scaled{work.scales, cache.key_scales, work.scores, tokens, false});
+  float units[GROUP];
+  for (int h = 0; h < heads; ++h) {
+    float* scores = work.scores + h * tokens;
+    int8_t* digits = work.digits + 2 * h * tokens;
+    soften(scores, keys, padded);
+    units[h] =
+        split_weights(scores, cache.value_scales, padded, {digits, digits + tokens});
+  }
+  multiply(values_matrix(shape, cache), 0, stride / BLOCK,
+           {work.digits, tokens, 2 * heads, (keys + 3) / 4 * 4},
+           Unscaled{work.sums, size_t(stride)});
+  for (int h = 0; h < heads; ++h) {
+    const float* high = work.sums + 2 * h * stride;
+    for (int d = 0; d < stride; ++d)
+      mixed[h * stride + d] = (high[d] * 128.0f + high[stride + d]) * units[h];
+  }
 }
 
-// All `heads` query heads of one key head, GROUP at a time.
-void attend(const TabwiseShape& shape, const HeadCache& cache, Queries q, int heads,
-            int keys) {
-  while (heads > 0) {
-    const int now = heads < GROUP ? heads : GROUP;
-    switch (now) {
-      case 1: attend_heads<1>(shape, cache, q, keys); break;
-      case 2: attend_heads<2>(shape, cache, q, keys); break;
-      case 3: attend_heads<3>(shape, cache, q, keys); break;
-      default: attend_heads<GROUP>(shape, cache, q, keys); break;
-    }
-    q.heads += now * shape.head_stride;
-    q.mixed += now * shape.head_stride;
-    heads -= now;
+void attend(const TabwiseShape& shape, const HeadCache& cache, const Attended& work,
+            const float* queries, float* mixed, int heads, int keys) {
+  for (int h = 0; h < heads; h += GROUP) {
+    const int at = h * shape.head_stride, now = heads - h < GROUP ? heads - h : GROUP;
+    attend_group(shape, cache, work, queries + at, mixed + at, now, keys);
   }
 }
 

@@ -12,52 +12,56 @@
 
 namespace {
 
+// Quantised rows: `depth` inputs of each are used, a multiple of 4.
 struct Rows {
   const int8_t* inputs;
-  const float* scales;
+  size_t stride;
   int count;
+  int depth;
 };
 
-struct Target {
+// What becomes of the sums: scaled, and stored or added.
+struct Scaled {
+  const float* row_scales;
+  const float* output_scales;
   float* rows;
   size_t stride;
   bool add;
+
+  void take(int row, int output, Ints sums) const {
+    float* place = rows + row * stride + output;
+    const Floats y =
+        to_floats(sums) * load<Floats>(output_scales + output) * row_scales[row];
+    store(place, add ? load<Floats>(place) + y : y);
+  }
 };
 
-inline Ints first_sums(const Matrix& w, int output) {
-  return INPUT_OFFSET ? load<Ints>(w.corrections + output) : Ints{};
-}
-
 // ROWS rows by COUNT blocks of 16 outputs, over all inputs, in registers.
-template <int ROWS, int COUNT>
+template <int ROWS, int COUNT, class Result>
 inline void multiply_tile(const Matrix& w, int block, const Rows& a, int row,
-                          const Target& to) {
+                          const Result& result) {
   constexpr int VECTORS = COUNT * PARTS;
   const size_t a_block = size_t(w.inputs) * BLOCK;
   const int8_t* weights = w.weights + block * a_block;
-  const int8_t* inputs = a.inputs + size_t(row) * w.inputs;
-  Ints sums[ROWS][VECTORS];
-  for (int m = 0; m < ROWS; ++m)
+  const int8_t* inputs = a.inputs + row * a.stride;
+  Ints sums[ROWS][VECTORS] = {};
+  if (INPUT_OFFSET && w.corrections)
     for (int v = 0; v < VECTORS; ++v)
-      sums[m][v] = first_sums(w, block * BLOCK + v * LANES);
-  for (int k = 0; k < w.inputs; k += 4) {
+      for (int m = 0; m < ROWS; ++m)
+        sums[m][v] = load<Ints>(w.corrections + block * BLOCK + v * LANES);
+  for (int k = 0; k < a.depth; k += 4) {
     Ints some[VECTORS];
     for (int v = 0; v < VECTORS; ++v)
       some[v] = load<Ints>(weights + v / PARTS * a_block + size_t(k) * BLOCK +
                            v % PARTS * 4 * LANES);
     for (int m = 0; m < ROWS; ++m) {
-      const Input input = spread(inputs + size_t(m) * w.inputs + k);
+      const Input input = spread(inputs + m * a.stride + k);
       for (int v = 0; v < VECTORS; ++v) sums[m][v] = dot(sums[m][v], input, some[v]);
     }
   }
   for (int m = 0; m < ROWS; ++m)
-    for (int v = 0; v < VECTORS; ++v) {
-      const int output = block * BLOCK + v * LANES;
-      float* place = to.rows + (row + m) * to.stride + output;
-      Floats y = to_floats(sums[m][v]) * load<Floats>(w.scales + output);
-      y *= a.scales[row + m];
-      store(place, to.add ? load<Floats>(place) + y : y);
-    }
+    for (int v = 0; v < VECTORS; ++v)
+      result.take(row + m, block * BLOCK + v * LANES, sums[m][v]);
 }
 
 constexpr int tile_blocks(int rows) {
@@ -65,31 +69,33 @@ constexpr int tile_blocks(int rows) {
   return fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
 }
 
-template <int ROWS>
+template <int ROWS, class Result>
 inline void multiply_tiles(const Matrix& w, int first, int last, const Rows& a, int row,
-                           const Target& to) {
+                           const Result& result) {
   constexpr int COUNT = tile_blocks(ROWS);
   int block = first;
   for (; block + COUNT <= last; block += COUNT)
-    multiply_tile<ROWS, COUNT>(w, block, a, row, to);
-  for (; block < last; ++block) multiply_tile<ROWS, 1>(w, block, a, row, to);
+    multiply_tile<ROWS, COUNT>(w, block, a, row, result);
+  for (; block < last; ++block) multiply_tile<ROWS, 1>(w, block, a, row, result);
 }
 
 // Blocks first..last of all rows. Four blocks at a time stay in the nearest cache while
 // all rows pass over them; the rows are shared out evenly among tiles.
-void multiply(const Matrix& w, int first, int last, const Rows& a, const Target& to) {
+template <class Result>
+void multiply(const Matrix& w, int first, int last, const Rows& a,
+              const Result& result) {
   const int tiles = (a.count + TILE_ROWS - 1) / TILE_ROWS;
   for (int panel = first; panel < last; panel += 4) {
     const int end = panel + 4 < last ? panel + 4 : last;
     for (int tile = 0, row = 0; tile < tiles; ++tile) {
       const int rows = (a.count - row + (tiles - tile) - 1) / (tiles - tile);
       switch (rows) {
-        case 1: multiply_tiles<1>(w, panel, end, a, row, to); break;
-        case 2: multiply_tiles<2>(w, panel, end, a, row, to); break;
-        case 3: multiply_tiles<3>(w, panel, end, a, row, to); break;
-        case 4: multiply_tiles<4>(w, panel, end, a, row, to); break;
-        case 5: multiply_tiles<5>(w, panel, end, a, row, to); break;
-        default: multiply_tiles<6>(w, panel, end, a, row, to); break;
+        case 1: multiply_tiles<1>(w, panel, end, a, row, result); break;
+        case 2: multiply_tiles<2>(w, panel, end, a, row, result); break;
+        case 3: multiply_tiles<3>(w, panel, end, a, row, result); break;
+        case 4: multiply_tiles<4>(w, panel, end, a, row, result); break;
+        case 5: multiply_tiles<5>(w, panel, end, a, row, result); break;
+        default: multiply_tiles<6>(w, panel, end, a, row, result); break;
       }
       row += rows;
     }

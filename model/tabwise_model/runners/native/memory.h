@@ -1,7 +1,8 @@
-// A run of memory handed out piece by piece and given back all at once.
+// A run of zeroed memory handed out piece by piece and given back all at once.
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include <new>
@@ -15,7 +16,7 @@ class Memory {
   Memory() = default;
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
-  ~Memory() { free(start_); }
+  ~Memory() { free(whole_); }
 
   // Pieces are counted first, by a call of `place` without memory behind it, and then
   // laid out by a second one: one description serves both.
@@ -42,19 +43,22 @@ class Memory {
   static constexpr size_t LINE = 64;
   static constexpr size_t HUGE_PAGE = size_t(2) << 20;
 
+  // Large runs come zeroed from the system without being touched: a slot costs memory
+  // only as it fills.
   void reserve(size_t bytes, bool huge_pages) {
     const size_t alignment = huge_pages ? HUGE_PAGE : LINE;
-    const size_t size = (bytes + alignment - 1) / alignment * alignment;
-    void* memory = nullptr;
-    if (posix_memalign(&memory, alignment, size) != 0) throw std::bad_alloc();
-    start_ = static_cast<char*>(memory);
+    whole_ = calloc(bytes + alignment, 1);
+    if (whole_ == nullptr) throw std::bad_alloc();
+    const uintptr_t at = reinterpret_cast<uintptr_t>(whole_);
+    start_ = reinterpret_cast<char*>((at + alignment - 1) / alignment * alignment);
     used_ = 0;
 #if defined(__linux__)
     // Weights are read from end to end each step: fewer pages, fewer misses.
-    if (huge_pages) madvise(start_, size, MADV_HUGEPAGE);
+    if (huge_pages) madvise(start_, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #endif
   }
 
+  void* whole_ = nullptr;
   char* start_ = nullptr;
   size_t used_ = 0;
 };

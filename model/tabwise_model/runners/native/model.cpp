@@ -5,12 +5,15 @@
 #include <algorithm>
 
 TabwiseModel::TabwiseModel(const TabwiseShape& shape_, StepFunction step_, int threads)
-    : shape(shape_), step(step_), pool(threads - 1), layers(shape_.layers) {
+    : shape(shape_),
+      step(step_),
+      pool(threads - 1),
+      layers(shape_.layers),
+      attended(pool.threads()) {
   weights.lay_out([this] { place_weights(); }, true);
   work.lay_out([this] { place_scratch(); }, false);
-  const size_t a_head = size_t(shape.head_size + shape.head_stride) * shape.slot_tokens;
   const size_t heads = size_t(shape.slots) * shape.layers * shape.kv_heads;
-  kv.lay_out([&] { kv.take<float>(heads * a_head); }, false);
+  kv.lay_out([&] { kv.take<char>(heads * cache_bytes()); }, false);
 }
 
 static void place(Memory& memory, Matrix& matrix, int outputs, int inputs) {
@@ -46,16 +49,27 @@ void TabwiseModel::place_scratch() {
   scratch.mixed = work.take<float>(rows * q);
   scratch.inputs = work.take<int8_t>(rows * std::max({shape.width, shape.hidden, q}));
   scratch.scales = work.take<float>(rows);
-  const size_t threads = pool.threads();
-  scratch.attended = work.take<float>(threads * GROUP * shape.slot_tokens);
+  for (Attended& one : attended) {
+    one.queries = work.take<int8_t>(GROUP * shape.head_stride);
+    one.scales = work.take<float>(GROUP);
+    one.scores = work.take<float>(size_t(GROUP) * shape.slot_tokens);
+    one.digits = work.take<int8_t>(size_t(2 * GROUP) * shape.slot_tokens);
+    one.sums = work.take<float>(2 * GROUP * shape.head_stride);
+  }
+}
+
+size_t TabwiseModel::cache_bytes() const {
+  const size_t a_token = 2 * shape.head_stride + 2 * sizeof(float) + sizeof(int32_t);
+  return a_token * shape.slot_tokens;
 }
 
 HeadCache TabwiseModel::cache(int slot, int layer, int kv_head) const {
-  const size_t keys = size_t(shape.head_size) * shape.slot_tokens;
-  const size_t values = size_t(shape.head_stride) * shape.slot_tokens;
+  const size_t tokens = shape.slot_tokens, half = tokens * shape.head_stride;
   const size_t head = (size_t(slot) * shape.layers + layer) * shape.kv_heads + kv_head;
-  float* start = kv.start<float>() + head * (keys + values);
-  return {start, start + keys};
+  int8_t* keys = kv.start<int8_t>() + head * cache_bytes();
+  float* scales = reinterpret_cast<float*>(keys + 2 * half);
+  return {keys, scales, reinterpret_cast<int32_t*>(scales + tokens), keys + half,
+          scales + 2 * tokens};
 }
 
 Matrix* TabwiseModel::matrix(int layer, int tensor) {
@@ -96,20 +110,22 @@ void pack(Matrix& matrix, const int8_t* rows, const float* scales) {
   }
 }
 
-// Keys lie in blocks of 16 tokens: the last is copied whole, and what it holds beyond
-// `tokens` is not valid in the target.
+// Whole blocks of 16 tokens are copied: what the last holds beyond `tokens` is not
+// valid in the target.
 void copy_slot(TabwiseModel& model, int source, int target, int tokens) {
   const TabwiseShape& shape = model.shape;
-  const size_t blocks = (tokens + BLOCK - 1) / BLOCK;
-  const size_t run = size_t(shape.slot_tokens) * BLOCK;  // one 16-channel run of values
+  const size_t count = size_t(tokens + BLOCK - 1) / BLOCK * BLOCK;
+  const size_t run = size_t(shape.slot_tokens) * BLOCK;  // 16 channels of values
   for (int layer = 0; layer < shape.layers; ++layer) {
     for (int head = 0; head < shape.kv_heads; ++head) {
       const HeadCache from = model.cache(source, layer, head);
       const HeadCache to = model.cache(target, layer, head);
-      memcpy(to.keys, from.keys, blocks * BLOCK * shape.head_size * sizeof(float));
+      memcpy(to.keys, from.keys, count * shape.head_stride);
+      memcpy(to.key_scales, from.key_scales, count * sizeof(float));
+      memcpy(to.corrections, from.corrections, count * sizeof(int32_t));
+      memcpy(to.value_scales, from.value_scales, count * sizeof(float));
       for (int part = 0; part < shape.head_stride / BLOCK; ++part)
-        memcpy(to.values + part * run, from.values + part * run,
-               size_t(tokens) * BLOCK * sizeof(float));
+        memcpy(to.values + part * run, from.values + part * run, count * BLOCK);
     }
   }
 }

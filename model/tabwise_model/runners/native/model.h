@@ -33,10 +33,24 @@ struct Layer {
   float* mlp_norm = nullptr;
 };
 
-// One slot's keys and values of one layer and head.
+// One slot's keys and values of one layer and head, INT8 with a scale a token, in the
+// layout of a matrix: scoring multiplies by (tokens, channels), mixing by (channels,
+// tokens).
 struct HeadCache {
-  float* keys;    // [token / 16][head_size][16 tokens]: a dot product has no reduction
-  float* values;  // [head_stride / 16][token][16 channels]
+  int8_t* keys;            // [token / 16][head_stride / 4][16][4]
+  float* key_scales;       // (slot_tokens)
+  int32_t* corrections;    // (slot_tokens): of the keys, as a matrix has them
+  int8_t* values;          // [head_stride / 16][token / 4][16][4]
+  float* value_scales;     // (slot_tokens)
+};
+
+// What one thread needs while it attends: GROUP rows of each, and two rows of digits.
+struct Attended {
+  int8_t* queries;   // (GROUP, head_stride)
+  float* scales;     // (GROUP)
+  float* scores;     // (GROUP, slot_tokens)
+  int8_t* digits;    // (2 * GROUP, slot_tokens)
+  float* sums;       // (2 * GROUP, head_stride)
 };
 
 // What a pass over at most STEP_ROWS rows writes.
@@ -46,7 +60,6 @@ struct Scratch {
   float* mixed;     // (rows, heads * head_stride): attention's result
   int8_t* inputs;   // (rows, widest input): a matrix' quantised inputs
   float* scales;    // (rows): their scales
-  float* attended;  // (threads, GROUP, slot_tokens): scores, then weights
 };
 
 struct Batch {
@@ -65,6 +78,7 @@ struct TabwiseModel {
   TabwiseModel(const TabwiseShape& shape, StepFunction step, int threads);
 
   HeadCache cache(int slot, int layer, int kv_head) const;
+  size_t cache_bytes() const;
   Matrix* matrix(int layer, int tensor);
   float* floats(int layer, int tensor, size_t* count);
 
@@ -77,6 +91,7 @@ struct TabwiseModel {
   float* norm = nullptr;
   float* rope = nullptr;
   Scratch scratch = {};
+  std::vector<Attended> attended;  // one a thread
 
  private:
   void place_weights();

@@ -10,25 +10,27 @@ struct QuantizedRow {
   float* scale;
 };
 
-// INPUT_OFFSET, defined by the path: 0x80 turns int8 into what u8 x s8 products take.
-inline void quantize(const float* row, int width, float largest, QuantizedRow to) {
-  const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-  *to.scale = largest / 127.0f;
-  for (int i = 0; i < width; i += LANES) {
-    const Ints rounded = round_to_ints(load<Floats>(row + i) * inverse);
-    for (int lane = 0; lane < LANES; ++lane)
-      to.values[i + lane] = int8_t(rounded[lane] ^ INPUT_OFFSET);
-  }
-}
-
-inline void quantize(const float* row, int width, QuantizedRow to) {
+inline float largest_magnitude(const float* row, int width) {
   Lanes top;
   for (int i = 0; i < width; i += BLOCK)
     for (int p = 0; p < PARTS; ++p) {
       const Floats x = load<Floats>(row + i + p * LANES);
       top.parts[p] = larger(top.parts[p], magnitude(x));
     }
-  quantize(row, width, top.largest(), to);
+  return top.largest();
+}
+
+// INPUT_OFFSET, defined by the path: 0x80 turns int8 into what u8 x s8 products take;
+// what is to be the other factor takes 0.
+inline void quantize(const float* row, int width, QuantizedRow to,
+                     int offset = INPUT_OFFSET) {
+  const float largest = largest_magnitude(row, width);
+  const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+  *to.scale = largest / 127.0f;
+  for (int i = 0; i < width; i += LANES) {
+    const Ints rounded = round_to_ints(load<Floats>(row + i) * inverse);
+    store(to.values + i, to_bytes(rounded ^ offset));
+  }
 }
 
 // x / sqrt(mean(x^2) + eps) * weight, quantised. `normed` is scratch of the same width.
@@ -55,26 +57,14 @@ inline void silu_times(float* gate, const float* up, int width) {
   }
 }
 
-// Turns the pairs (i, i + half) of one head by the angles of its position, times `by`.
-inline void rotate(float* head, const float* angles, int half, float by) {
+// Turns the pairs (i, i + half) of one head by the angles of its position.
+inline void rotate(float* head, const float* angles, int half) {
   const float* cosines = angles;
   const float* sines = angles + half;
   for (int i = 0; i < half; ++i) {
     const float a = head[i], b = head[i + half];
-    head[i] = (a * cosines[i] - b * sines[i]) * by;
-    head[i + half] = (a * sines[i] + b * cosines[i]) * by;
-  }
-}
-
-// Puts one head's key and value into its cache.
-inline void remember(const TabwiseShape& shape, const HeadCache& cache, int position,
-                     const float* key, const float* value) {
-  float* keys = cache.keys + size_t(position / BLOCK) * shape.head_size * BLOCK;
-  for (int d = 0; d < shape.head_size; ++d) keys[d * BLOCK + position % BLOCK] = key[d];
-  for (int d = 0; d < shape.head_stride; d += BLOCK) {
-    const size_t run = size_t(d) * shape.slot_tokens;
-    memcpy(cache.values + run + size_t(position) * BLOCK, value + d,
-           BLOCK * sizeof(float));
+    head[i] = a * cosines[i] - b * sines[i];
+    head[i + half] = a * sines[i] + b * cosines[i];
   }
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "attention.h"
-#include "linear.h"
 
 namespace {
 
@@ -22,7 +21,8 @@ class Step {
       const Layer& layer = model_.layers[i];
       quantize_normed(layer.attention_norm);
       product(layer.qkv, scratch_.wide, layer.qkv.outputs, false);
-      each_row(batch_.rows, [&](int row) { place(i, row); });
+      each_row_by_thread(batch_.rows,
+                         [&](int row, int thread) { place(i, row, thread); });
       attend_all(i);
       each_row(batch_.rows, [this](int row) { quantize_mixed(row); });
       product(layer.attention_out, scratch_.x, shape_.width, true);
@@ -37,12 +37,17 @@ class Step {
  private:
   template <class Body>
   void each_row(int rows, const Body& body) {
+    each_row_by_thread(rows, [&](int row, int) { body(row); });
+  }
+
+  template <class Body>
+  void each_row_by_thread(int rows, const Body& body) {
     constexpr int TOGETHER = 4;
     const int pieces = (rows + TOGETHER - 1) / TOGETHER;
-    run_pieces(model_.pool, pieces, [&](int piece, int) {
+    run_pieces(model_.pool, pieces, [&](int piece, int thread) {
       const int first = piece * TOGETHER;
       const int last = first + TOGETHER < rows ? first + TOGETHER : rows;
-      for (int row = first; row < last; ++row) body(row);
+      for (int row = first; row < last; ++row) body(row, thread);
     });
   }
 
@@ -85,37 +90,37 @@ class Step {
   }
 
   void product(const Matrix& matrix, float* to, size_t stride, bool add) {
-    product(matrix, batch_.rows, {to, stride, add});
+    product(matrix, batch_.rows, to, stride, add);
   }
 
-  void product(const Matrix& matrix, int rows, const Target& to) {
-    const Rows a = {scratch_.inputs, scratch_.scales, rows};
+  void product(const Matrix& matrix, int rows, float* to, size_t stride, bool add) {
+    const Rows a = {scratch_.inputs, size_t(matrix.inputs), rows, matrix.inputs};
+    const Scaled result = {scratch_.scales, matrix.scales, to, stride, add};
     const int64_t panel = int64_t(4 * BLOCK) * matrix.inputs * (rows + READING);
     const int blocks = 4 * int((A_PIECE + panel - 1) / panel);
     const int pieces = (matrix.blocks() + blocks - 1) / blocks;
     run_pieces(model_.pool, pieces, [&](int piece, int) {
       const int first = piece * blocks;
-      const int last = first + blocks < matrix.blocks() ? first + blocks
-                                                        : matrix.blocks();
-      multiply(matrix, first, last, a, to);
+      const int last =
+          first + blocks < matrix.blocks() ? first + blocks : matrix.blocks();
+      multiply(matrix, first, last, a, result);
     });
   }
 
   // Rotates a row's queries and keys, and puts its keys and values into its slot.
-  void place(int layer, int row) {
+  void place(int layer, int row, int thread) {
     float* q = scratch_.wide + size_t(row) * model_.layers[layer].qkv.outputs;
     float* k = q + q_width();
     const float* v = k + shape_.kv_heads * shape_.head_stride;
     const int position = batch_.positions[row], half = shape_.head_size / 2;
     const float* angles = model_.rope + size_t(position) * shape_.head_size;
-    const float by = 1.0f / __builtin_sqrtf(float(shape_.head_size));
     for (int h = 0; h < shape_.heads; ++h)
-      rotate(q + h * shape_.head_stride, angles, half, by);
+      rotate(q + h * shape_.head_stride, angles, half);
     for (int h = 0; h < shape_.kv_heads; ++h) {
       const int at = h * shape_.head_stride;
-      rotate(k + at, angles, half, 1.0f);
+      rotate(k + at, angles, half);
       remember(shape_, model_.cache(batch_.slots[row], layer, h), position, k + at,
-               v + at);
+               v + at, model_.attended[thread].queries);
     }
   }
 
@@ -130,10 +135,9 @@ class Step {
     const int group = shape_.heads / shape_.kv_heads;
     const size_t at = size_t(kv_head) * group * shape_.head_stride;
     const size_t q_row = size_t(row) * model_.layers[layer].qkv.outputs;
-    const Queries queries = {
-        scratch_.wide + q_row + at, scratch_.mixed + size_t(row) * q_width() + at,
-        scratch_.attended + size_t(thread) * GROUP * shape_.slot_tokens};
-    attend(shape_, model_.cache(batch_.slots[row], layer, kv_head), queries, group,
+    attend(shape_, model_.cache(batch_.slots[row], layer, kv_head),
+           model_.attended[thread], scratch_.wide + q_row + at,
+           scratch_.mixed + size_t(row) * q_width() + at, group,
            batch_.positions[row] + 1);
   }
 
@@ -141,8 +145,7 @@ class Step {
     each_row(batch_.wanted, [this](int i) {
       quantize_normed_row(batch_.wanted_rows[i], i, model_.norm);
     });
-    product(model_.embed, batch_.wanted,
-            {batch_.logits, size_t(shape_.vocab), false});
+    product(model_.embed, batch_.wanted, batch_.logits, shape_.vocab, false);
   }
 
   TabwiseModel& model_;

@@ -15,6 +15,7 @@ namespace {
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef int8_t Bytes __attribute__((vector_size(LANES)));
 
 constexpr int PARTS = BLOCK / LANES;  // vectors in a block of 16
 
@@ -35,6 +36,8 @@ inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats magnitude(Floats a) { return larger(a, -a); }
 
 inline Floats to_floats(Ints a) { return __builtin_convertvector(a, Floats); }
+
+inline Bytes to_bytes(Ints a) { return __builtin_convertvector(a, Bytes); }
 
 // Adding and taking away 1.5 x 2^23 rounds to the nearest integer, ties to even; the
 // low bits of the sum are that integer. |a| < 2^22.
