@@ -8,16 +8,30 @@ from support.models import random_checkpoint
 from support.runners import HashRunner
 from support.tokenizer import TOKENIZER
 from tabwise_model.engine import Engine
-from tabwise_model.request import Finish, Sampling, Stop
-from tabwise_model.runners.torch import TorchRunner
+from tabwise_model.request import (
+    Finish,
+    Generation,
+    GenerationRequest,
+    Sampling,
+    Stop,
+)
+from tabwise_model.runners.choose import available_runners, load_runner
 
 
-def test_a_real_model_gives_the_same_cached_or_not_and_batched_or_alone() -> None:
-    def make() -> Engine:
-        runner = TorchRunner(
-            random_checkpoint("llama"), n_slots=4, slot_tokens=64, device="cpu"
-        )
-        return Engine(runner, TOKENIZER, prefill_chunk=7)
+@pytest.mark.parametrize("runner", available_runners())
+def test_a_real_model_gives_the_same_cached_or_not_and_batched_or_alone(
+    runner: str,
+) -> None:
+    """The native runner to the last bit; torch, whose sums depend on the batch, to
+    the same tokens."""
+    checkpoint = random_checkpoint("llama")
+
+    def run(*wanted: GenerationRequest) -> tuple[dict[str, Generation], int]:
+        model = load_runner(checkpoint, runner=runner, n_slots=4, slot_tokens=64)
+        engine = Engine(model, TOKENIZER, prefill_chunk=7)
+        for one in wanted:
+            engine.submit(one)
+        return run_all(engine), engine.counters.cached_tokens
 
     rng = np.random.default_rng(0)
     stem = [int(i) for i in rng.integers(0, 200, 20)]
@@ -25,15 +39,13 @@ def test_a_real_model_gives_the_same_cached_or_not_and_batched_or_alone() -> Non
         request(str(n), stem[: 8 + n] + [int(i) for i in rng.integers(0, 200, n)])
         for n in range(12)
     ]
-    together = make()
+    batched, cached = run(*wanted)
+    assert cached > 0
     for one in wanted:
-        together.submit(one)
-    batched = run_all(together)
-    assert together.counters.cached_tokens > 0
-    for one in wanted:
-        engine = make()
-        engine.submit(one)
-        assert run_all(engine)[one.id].tokens == batched[one.id].tokens
+        single = run(one)[0][one.id]
+        assert single.tokens == batched[one.id].tokens
+        if runner == "native":
+            assert single.logprobs == batched[one.id].logprobs
 
 
 def test_a_keystroke_computes_only_what_is_new() -> None:

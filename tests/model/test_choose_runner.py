@@ -1,0 +1,58 @@
+from typing import Any
+
+import pytest
+
+from support.models import random_checkpoint
+from tabwise_model.runners import choose
+from tabwise_model.runners.choose import NoRunner, available_runners, load_runner
+
+SIZES: dict[str, Any] = {"n_slots": 1, "slot_tokens": 64}
+
+
+def kind(**options: Any) -> str:
+    family = options.pop("family", "llama")
+    return type(load_runner(random_checkpoint(family), **options, **SIZES)).__name__
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The runners that are taken to be installed; the test changes them."""
+    names = {"torch"}
+    monkeypatch.setattr(choose, "_installed", lambda name: name in names)
+    return names
+
+
+@pytest.mark.skipif("native" not in available_runners(), reason="not built here")
+def test_the_native_runner_is_preferred() -> None:
+    assert kind() == "NativeRunner"
+    assert kind(runner="torch", device="cpu") == "TorchRunner"
+
+
+@pytest.mark.skipif("native" not in available_runners(), reason="not built here")
+def test_what_the_native_runner_cannot_run_goes_to_torch() -> None:
+    assert kind(family="gpt2") == "TorchRunner"
+    with pytest.raises(NoRunner, match=r"native: .*family llama, not gpt2"):
+        kind(family="gpt2", runner="native")
+
+
+def test_without_a_native_library_torch_serves(installed: set[str]) -> None:
+    assert kind() == "TorchRunner"
+    with pytest.raises(NoRunner, match="no runner here for runner 'native'"):
+        kind(runner="native")
+
+
+def test_without_any_the_remedy_is_told(installed: set[str]) -> None:
+    installed.clear()
+    with pytest.raises(NoRunner, match=r"pip install 'tabwise\[torch\]'"):
+        kind()
+
+
+def test_a_gpu_means_torch(installed: set[str]) -> None:
+    installed.symmetric_difference_update({"native", "torch"})
+    with pytest.raises(NoRunner, match="device 'cuda'"):
+        kind(device="cuda")
+
+
+def test_an_unknown_runner_is_refused() -> None:
+    with pytest.raises(NoRunner, match="auto or one of native, torch, got 'jax'"):
+        kind(runner="jax")
