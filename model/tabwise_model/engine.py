@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
+from tabwise_model.healing import TokenIndex
 from tabwise_model.request import Finish, Generation, GenerationRequest
 from tabwise_model.runners.protocol import Chunk, Logits, Runner
 from tabwise_model.sampling import NotFinite
@@ -60,6 +61,7 @@ class Engine:
         self._done: list[Generation] = []
         self._next_deadline = math.inf  # no request expires before it
         self._bytes = tokenizer.token_bytes()
+        self._index = TokenIndex(self._bytes)
 
     @property
     def has_work(self) -> bool:
@@ -166,8 +168,10 @@ class Engine:
                 if sequence.pending:
                     continue
                 sequence.begin_decoding(self._clock())
+            heal = sequence.heal
+            allowed = self._index.allowed(heal) if heal else None
             try:
-                token, logprob = sequence.sampler.choose(row[:vocab])
+                token, logprob = sequence.sampler.choose(row[:vocab], allowed)
             except NotFinite as error:
                 self._fail([sequence], error)
             else:

@@ -11,13 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
+
 from tabwise_model.fim import render_context, render_spm
 from tabwise_model.tokenizer import Tokenizer
 
 SUFFIX_SHARE = 4  # the suffix may take a quarter of the window
 CONTEXT_SHARE = 4  # and so may all chunks of other files together
 SENTINELS_USED = 3
+MIN_WINDOW = 32
+MAX_HEALED = 8  # tokens written again; each costs a decode step
 CHARS_PER_TOKEN = 8  # far more than any code has; bounds the text that is tokenised
+
+
+@attrs.frozen
+class Prompt:
+    """What a model is given, and the bytes its answer must begin with."""
+
+    ids: tuple[int, ...]
+    heal: bytes
 
 
 def fim_prompt(
@@ -27,25 +39,37 @@ def fim_prompt(
     context: Sequence[tuple[str, str]] = (),
     *,
     window: int,
-) -> list[int]:
+) -> Prompt:
     """The fill-in-the-middle prompt of at most `window` tokens.
 
     context: (path, text), the most useful last; a chunk that does not fit is left out.
-    Raises ValueError if `window` is under 16.
+    Raises ValueError if `window` is under 32.
     """
-    if window < 16:
-        raise ValueError(f"window must be at least 16 tokens, got {window}")
+    if window < MIN_WINDOW:
+        raise ValueError(f"window must be at least {MIN_WINDOW} tokens, got {window}")
     after = tokenizer.encode(suffix[: window * CHARS_PER_TOKEN])
     after = after[: window // SUFFIX_SHARE]
     chunks = _context_ids(tokenizer, context, window // CONTEXT_SHARE)
     room = window - len(after) - len(chunks) - SENTINELS_USED
-    before = anchored_tail(tokenizer, prefix, room)
-    return chunks + render_spm(tokenizer, before, after)
+    before, heal = _healed_tail(tokenizer, prefix, room)
+    return Prompt((*chunks, *render_spm(tokenizer, before, after)), heal)
 
 
-def plain_prompt(tokenizer: Tokenizer, code: str, *, window: int) -> list[int]:
-    """The last tokens of `code`, to be continued left to right; END if it is empty."""
-    return anchored_tail(tokenizer, code, window) or [tokenizer.end]
+def plain_prompt(tokenizer: Tokenizer, code: str, *, window: int) -> Prompt:
+    """The last tokens of `code`, to be continued left to right, after an END if it is
+    empty."""
+    ids, heal = _healed_tail(tokenizer, code, window)
+    return Prompt(tuple(ids) or (tokenizer.end,), heal)
+
+
+def _healed_tail(tokenizer: Tokenizer, text: str, room: int) -> tuple[list[int], bytes]:
+    """The end of `text` without its last piece, and that piece's bytes. Of a long piece
+    only the last tokens are taken back."""
+    piece = tokenizer.last_piece(text)
+    ids = tokenizer.encode(piece)
+    kept, taken = ids[:-MAX_HEALED][-room:], ids[-MAX_HEALED:]
+    before = anchored_tail(tokenizer, text[: len(text) - len(piece)], room - len(kept))
+    return before + kept, tokenizer.decode_bytes(taken)
 
 
 def anchored_tail(tokenizer: Tokenizer, text: str, room: int) -> list[int]:

@@ -44,10 +44,13 @@ class GenerationRequest:
     that holds their common prefix, None for none. deadline: engine clock seconds
     (time.monotonic) after which work is dropped, None for no deadline.
     block_indent: columns of indentation of the cursor's line, for Stop.BLOCK.
+    heal: bytes that the generation must begin with; they stand before the cursor
+    already, so they are no part of the result (see `healing.py`).
     """
 
     id: str
     prompt: tuple[int, ...]
+    heal: bytes = b""
     max_new_tokens: int = 50
     sampling: Sampling = Sampling()
     stop: Stop = Stop.NONE

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from tabwise_model.healing import Ids
 from tabwise_model.request import Sampling
 
 Logits = npt.NDArray[np.float32]
@@ -25,11 +26,15 @@ class Sampler:
             np.random.default_rng(sampling.seed) if sampling.temperature > 0 else None
         )
 
-    def choose(self, logits: Logits) -> tuple[int, float]:
+    def choose(self, logits: Logits, allowed: Ids | None = None) -> tuple[int, float]:
         """(token, natural log of its probability at temperature 1) of logits (V,).
 
-        Greedy takes the highest, the lowest id among equals. Raises NotFinite.
+        Greedy takes the highest, the first among equals. allowed: ids to choose from,
+        all others having no probability; None for all. Raises NotFinite.
         """
+        if allowed is not None:
+            place, logprob = self.choose(logits[allowed])
+            return int(allowed[place]), logprob
         best = int(logits.argmax())  # a NaN counts as the highest
         if not math.isfinite(logits[best]):
             raise NotFinite("the model computed logits that are not finite")

@@ -25,6 +25,7 @@ class Sequence:
         self.logprobs: list[float] = []
         self.cached_tokens = 0
         self.decoding = False  # the whole prompt has been computed
+        self.heal = request.heal  # bytes still to be written again
         self.error: str | None = None
         self._scanner = StopScanner(request.stop, request.block_indent)
         self._begins: list[int] = []  # bytes of text before each token
@@ -44,11 +45,18 @@ class Sequence:
         self._first_token = now
 
     def append(self, token: int, logprob: float, piece: bytes) -> Finish | None:
-        """Add a chosen token; returns why the request ends with it, None to go on."""
+        """Add a chosen token; returns why the request ends with it, None to go on.
+
+        What only writes again what stands before the cursor is no part of the result.
+        """
+        self.pending = (token,)
+        healed = min(len(piece), len(self.heal))
+        self.heal, piece = self.heal[healed:], piece[healed:]
+        if healed and not piece:
+            return None
         self.tokens.append(token)
         self.logprobs.append(logprob)
         self._begins.append(len(self._scanner.text))
-        self.pending = (token,)
         cut = self._scanner.feed(piece)
         if cut is not None:
             self._keep(cut)

@@ -11,6 +11,7 @@ import binascii
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import regex
 import tiktoken
 
 # Qwen2's pattern: llama.cpp knows it as "qwen2", and a digit is always its own piece.
@@ -18,6 +19,7 @@ SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+PIECE_CHARS = 256  # a longer piece is looked at in part
 END = "<|endoftext|>"
 FIM_PREFIX = "<|fim_prefix|>"
 FIM_SUFFIX = "<|fim_suffix|>"
@@ -42,6 +44,7 @@ class Tokenizer:
         if missing:
             raise TokenizerError(f"no token for byte {missing[0]:#04x}")
         self._ranks = ranks
+        self._split = regex.compile(pattern)
         self.pattern = pattern
         specials = {name: len(ranks) + i for i, name in enumerate(SENTINELS)}
         self._encoding = tiktoken.Encoding(
@@ -74,6 +77,18 @@ class Tokenizer:
                 ids += [self._ranks[bytes([b])] for b in data[error.start : error.end]]
                 data = data[error.end :]
         return ids
+
+    def last_piece(self, text: str) -> str:
+        """The end of `text` that the split pattern keeps together; "" for no text.
+
+        Only the last characters are looked at, from the beginning of their line.
+        """
+        tail = text[-PIECE_CHARS:]
+        start = tail.rfind("\n", 0, len(tail.rstrip("\r\n")))
+        last = ""
+        for match in self._split.finditer(tail, max(start, 0)):
+            last = match.group()
+        return last
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of `ids`; sentinels have none."""

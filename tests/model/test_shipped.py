@@ -42,7 +42,9 @@ def requests(checkpoint: Checkpoint) -> list[GenerationRequest]:
                 )
                 name = f"{module.__name__}:{start}+{typed}"
                 found.append(
-                    GenerationRequest(id=name, prompt=tuple(prompt), max_new_tokens=16)
+                    GenerationRequest(
+                        id=name, prompt=prompt.ids, heal=prompt.heal, max_new_tokens=16
+                    )
                 )
     return found
 
@@ -75,7 +77,9 @@ def test_it_finishes_what_a_file_already_says(shipped: Checkpoint, runner: str) 
     code = "import os\nimport sys\n\nprint(os.path.join(sys.argv[1], 'a'))\nprint(os.pa"
     engine = make_engine(shipped, runner)
     prompt = fim_prompt(shipped.tokenizer, code, "\n", window=400)
-    engine.submit(GenerationRequest(id="a", prompt=tuple(prompt), max_new_tokens=8))
+    engine.submit(
+        GenerationRequest(id="a", prompt=prompt.ids, heal=prompt.heal, max_new_tokens=8)
+    )
     assert run_all(engine)["a"].text.startswith(b"th")
 
 

@@ -53,7 +53,9 @@ class CompletionService:
         self.bridge.start()
         prompt = plain_prompt(self.checkpoint.tokenizer, "def warm", window=16)
         await self.bridge.generate(
-            GenerationRequest(id="warm", prompt=tuple(prompt), max_new_tokens=2)
+            GenerationRequest(
+                id="warm", prompt=prompt.ids, heal=prompt.heal, max_new_tokens=2
+            )
         )
         self.ready = True
 
@@ -77,7 +79,8 @@ class CompletionService:
         result = await self._generate(
             GenerationRequest(
                 id=str(next(self._ids)),
-                prompt=tuple(prompt),
+                prompt=prompt.ids,
+                heal=prompt.heal,
                 max_new_tokens=new_tokens,
                 sampling=Sampling(
                     temperature=request.temperature,
@@ -105,7 +108,8 @@ class CompletionService:
         result = await self._generate(
             GenerationRequest(
                 id=str(next(self._ids)),
-                prompt=tuple(prompt),
+                prompt=prompt.ids,
+                heal=prompt.heal,
                 max_new_tokens=new_tokens,
                 sampling=Sampling(temperature=request.temperature, top_k=request.top_k),
             )

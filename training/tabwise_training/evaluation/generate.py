@@ -44,7 +44,8 @@ def complete_all(
                 engine.submit(
                     GenerationRequest(
                         id=str(index),
-                        prompt=tuple(prompt),
+                        prompt=prompt.ids,
+                        heal=prompt.heal,
                         max_new_tokens=max_new_tokens,
                         stop=Stop.LINE,
                     )

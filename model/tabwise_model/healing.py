@@ -1,0 +1,50 @@
+"""Token healing: which tokens may come next where the text's next bytes are known.
+
+A cursor stands between characters, a model's tokens do not: after `self.na` the text
+most likely goes on inside the token `.name`. So the last piece of the prefix is taken
+back from the prompt, and the model writes it again, held to its bytes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.intp]
+
+
+class TokenIndex:
+    """The tokens of a vocabulary by what they begin with."""
+
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        """token_bytes: bytes by id; an empty one (a sentinel) is never allowed."""
+        order = sorted((b, i) for i, b in enumerate(token_bytes) if b)
+        self._bytes = [b for b, _ in order]
+        self._ids = np.array([i for _, i in order], dtype=np.intp)
+        self._exact = dict(order)
+        self._longest = max(map(len, self._bytes))
+
+    def allowed(self, required: bytes) -> Ids:
+        """Ids of the tokens that begin with `required` (not empty), or that it begins
+        with; at least one, since every byte is a token.
+
+        >>> index = TokenIndex([b"a", b"ab", b"abc", b"b"])
+        >>> sorted(index.allowed(b"ab").tolist())
+        [0, 1, 2]
+        """
+        first = bisect_left(self._bytes, required)
+        last = bisect_left(self._bytes, _after(required), lo=first)
+        parts = (required[:n] for n in range(1, min(len(required), self._longest + 1)))
+        shorter = [self._exact[part] for part in parts if part in self._exact]
+        return np.concatenate([np.array(shorter, np.intp), self._ids[first:last]])
+
+
+def _after(required: bytes) -> bytes:
+    """The least byte string behind all that begin with `required`."""
+    stem = required.rstrip(b"\xff")
+    if not stem:
+        return b"\xff" * (len(required) + 64)
+    return stem[:-1] + bytes([stem[-1] + 1])
