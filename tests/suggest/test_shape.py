@@ -1,6 +1,8 @@
 """What is shown, case by case."""
 
 import doctest
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,3 +160,15 @@ def test_a_place_knows_the_lines_around_it(ending: str) -> None:
     assert found.next_line == "z"
     if ending != "\r":
         assert found.previous_line == "    x"
+
+
+@pytest.mark.parametrize("file", [brackets, place, privacy, shape_module, syntax])
+def test_errors_counted_incrementally_are_those_of_a_fresh_parse(file: Any) -> None:
+    lines = Path(file.__file__).read_text(encoding="utf-8").splitlines(keepends=True)
+    pieces = ("", "x = f(", "é = '😀'", ")", "return\n\n", "def g(:", "'''", "# hm")
+    for number in range(3, len(lines), 7):
+        head, tail = "".join(lines[:number]), "".join(lines[number + 1 :])
+        check = syntax._SyntaxCheck(head, lines[number], tail)
+        for piece in pieces:
+            fresh = syntax._SyntaxCheck(head, piece, tail).errors
+            assert check.count_errors(piece) == fresh, (number, piece)

@@ -14,7 +14,7 @@ from tabwise_server.suggest.brackets import open_brackets
 from tabwise_server.suggest.place import Place, indent_of
 
 if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
+    from tree_sitter import Node, Parser, Point, Tree
 
 Surroundings = Literal["code", "string", "comment"]
 
@@ -51,15 +51,44 @@ def keeps_syntax(place: Place, text: str) -> bool:
     `call(` count as if their block and their brackets followed.
     """
     before, after = window_before(place.prefix), window_after(place.suffix)
-    if place.line_after.strip():
-        return _count_errors(before + text + after) <= _count_errors(before + after)
     line = place.line_before
-    blanked = before[: len(before) - len(line)] + indent_of(line) + "pass"
-    allowed = _count_errors(blanked + after)
+    if place.line_after.strip():
+        check = _SyntaxCheck(before, "", after)
+        return check.count_errors(text) <= check.errors
+    check = _SyntaxCheck(
+        before[: len(before) - len(line)], indent_of(line) + "pass", after
+    )
     return any(
-        _count_errors(before + text + ending + after) <= allowed
+        check.count_errors(line + text + ending) <= check.errors
         for ending in _endings(line, text)
     )
+
+
+class _SyntaxCheck:
+    """Counts syntax errors with one stretch of a text replaced, parsing anew only what
+    the replacement touches."""
+
+    def __init__(self, head: str, middle: str, tail: str) -> None:
+        self._head, self._middle, self._tail = map(_bytes, (head, middle, tail))
+        self._tree = _parser().parse(self._head + self._middle + self._tail)
+        self.errors = _count_errors(self._tree)
+
+    def count_errors(self, middle: str) -> int:
+        """With `middle` in place of the first one."""
+        new = _bytes(middle)
+        start = len(self._head)
+        old_end, new_end = start + len(self._middle), start + len(new)
+        text = self._head + new + self._tail
+        tree = self._tree.copy()
+        tree.edit(
+            start,
+            old_end,
+            new_end,
+            _point(self._head, start),
+            _point(self._head + self._middle, old_end),
+            _point(text, new_end),
+        )
+        return _count_errors(_parser().parse(text, tree))
 
 
 def window_before(prefix: str) -> str:
@@ -124,8 +153,7 @@ def _leaves_backwards(root: Node) -> Iterator[Node]:
             yield node
 
 
-def _count_errors(text: str) -> int:
-    tree = _parser().parse(_bytes(text))
+def _count_errors(tree: Tree) -> int:
     count = 0
     todo: list[Node] = [tree.root_node]
     while todo:
@@ -134,6 +162,14 @@ def _count_errors(text: str) -> int:
         if node.has_error:
             todo += node.children
     return count
+
+
+def _point(text: bytes, offset: int) -> Point:
+    """(row, column in bytes) of a byte offset."""
+    from tree_sitter import Point
+
+    start = text.rfind(b"\n", 0, offset) + 1
+    return Point(text.count(b"\n", 0, offset), offset - start)
 
 
 def _bytes(text: str) -> bytes:
