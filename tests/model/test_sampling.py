@@ -7,11 +7,11 @@ from tabwise_model.request import Sampling
 from tabwise_model.sampling import NotFinite, Sampler
 
 
-def logits(*values: float) -> np.ndarray:  # type: ignore[type-arg]
+def logits(*values: float) -> np.ndarray:
     return np.array(values, dtype=np.float32)
 
 
-def draw_many(row: np.ndarray, sampling: Sampling, times: int) -> list[int]:  # type: ignore[type-arg]
+def draw_many(row: np.ndarray, sampling: Sampling, times: int) -> list[int]:
     sampler = Sampler(sampling)
     return [sampler.choose(row)[0] for _ in range(times)]
 

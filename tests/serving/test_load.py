@@ -228,7 +228,7 @@ async def test_an_engine_without_work_makes_no_steps() -> None:
         await backend.post(OURS, body(new_tokens=3))
         bridge = backend.service.bridge
         await until(lambda: bridge.stalled_s == 0)
-        turns = []
+        turns: list[object] = []
         original = bridge._turn
         bridge._turn = lambda: turns.append(original())  # type: ignore[method-assign]
         assert (await backend.get("/health"))[0] == 200

@@ -29,7 +29,7 @@ def request(name: str, prompt: list[int] | str, **options: Any) -> GenerationReq
 
 
 def run_all(engine: Engine) -> dict[str, Generation]:
-    found = {}
+    found: dict[str, Generation] = {}
     for _ in range(10_000):
         if not engine.has_work:
             return found

@@ -48,7 +48,7 @@ class HashRunner:
         assert tokens <= len(self.held[source])
         self.held[target] = self.held[source][:tokens]
 
-    def _append(self, chunk: Chunk) -> np.ndarray:  # type: ignore[type-arg]
+    def _append(self, chunk: Chunk) -> Logits:
         held = self.held[chunk.slot]
         assert chunk.start <= len(held), "a hole in the slot"
         assert chunk.start + len(chunk.tokens) <= self.slot_tokens, "past the slot"
