@@ -27,15 +27,14 @@ def sum_sixteen(values: Floats) -> Floats:
 
 
 def exponential(a: Floats) -> Floats:
-    a = np.clip(a, F(-87), F(88))
-    power = np.rint(a * F(1.44269504088896341))
-    r = (a - power * F(0.693359375)) - power * F(-2.12194440e-4)
-    p = r * F(1.9875691500e-4) + F(1.3981999507e-3)
-    for c in (8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+    x = np.clip(a * F(1.44269504088896341), F(-126), F(126))
+    whole = np.rint(x)
+    r = x - whole
+    p = r * F(1.326472731307149e-3) + F(9.671512991189957e-3)
+    for c in (5.550733581185341e-2, 2.402224242687225e-1, 6.931470036506653e-1, 1.0):
         p = p * r + F(c)
-    p = (p * (r * r) + r) + F(1)
-    scale: Floats = np.ldexp(p, power.astype(np.int32)).astype(F)
-    return scale
+    scaled: Floats = np.ldexp(p, whole.astype(np.int32)).astype(F)
+    return scaled
 
 
 def quantize(x: Floats) -> Quantized:
@@ -88,13 +87,14 @@ class NativeReference:
             )
             for n in "qkv"
         )
-        q, k, v = quantize(self.rotate(q)), quantize(self.rotate(k)), quantize(v)
+        quantized = [quantize(part) for part in (self.rotate(q), self.rotate(k), v)]
         group = config.n_head // config.n_kv_head
+        (q8, q_scale), keys, values = quantized
         mixed = [
             self.attend_row(
-                (q[0][t, h], q[1][t, h]),
-                (k[0][: t + 1, h // group], k[1][: t + 1, h // group]),
-                (v[0][: t + 1, h // group], v[1][: t + 1, h // group]),
+                (q8[t, h], q_scale[t, h]),
+                (keys[0][: t + 1, h // group], keys[1][: t + 1, h // group]),
+                (values[0][: t + 1, h // group], values[1][: t + 1, h // group]),
             )
             for t in range(len(x))
             for h in range(config.n_head)

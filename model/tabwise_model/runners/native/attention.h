@@ -26,11 +26,10 @@ inline void remember(const TabwiseShape& shape, const HeadCache& cache, int posi
   const int block = position / BLOCK, lane = position % BLOCK;
   quantize(key, shape.head_stride, {bytes, cache.key_scales + position}, 0);
   int8_t* keys = cache.keys + (size_t(block) * shape.head_stride * BLOCK + lane * 4);
+  for (int d = 0; d < shape.head_stride; d += 4)
+    memcpy(keys + d * BLOCK, bytes + d, 4);
   int32_t sum = 0;
-  for (int d = 0; d < shape.head_stride; ++d) {
-    keys[d / 4 * 4 * BLOCK + d % 4] = bytes[d];
-    sum += bytes[d];
-  }
+  for (int d = 0; d < shape.head_stride; ++d) sum += bytes[d];
   cache.corrections[position] = -128 * sum;
   quantize(value, shape.head_stride, {bytes, cache.value_scales + position}, 0);
   int8_t* values = cache.values + (position / 4 * 4 * BLOCK + position % 4);
