@@ -109,30 +109,31 @@ async def test_a_daemon_that_cannot_start_is_a_status_with_its_reason(
 
 
 async def test_a_cancelled_request_stops_computing_in_the_engine(
-    environment: Env, monkeypatch: pytest.MonkeyPatch
+    environment: Env, slow_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with language_server(environment, options=PATIENT) as client:
+    slow = {**environment, "TABWISE_SERVE_CHECKPOINT": str(slow_checkpoint)}
+    decoded = "tabwise_engine_decode_tokens_total"
+    cancelled = "tabwise_engine_cancelled_total"
+    async with language_server(slow, options=PATIENT) as client:
         await client.wait_until_ready(60)
-        state = state_of(environment, monkeypatch)
-        client.open(URI, LONG + "def g():\n    ")
+        state = state_of(slow, monkeypatch)
+        client.open(URI, "def g():\n    ")
         began = await metrics_of(state)
         id, answer = client.ask(
-            "textDocument/inlineCompletion", inline_params(URI, (161, 4))
+            "textDocument/inlineCompletion", inline_params(URI, (1, 4))
         )
-        name = "tabwise_engine_prompt_tokens_total"
-        while (await metrics_of(state))[name] == began[name]:
-            pass
+        while (await metrics_of(state))[decoded] == began[decoded]:
+            assert not answer.done()
         client.notify("$/cancelRequest", {"id": id})
         with pytest.raises(ResponseError):
             await answer
-        while (stopped := await metrics_of(state))[
-            "tabwise_engine_cancelled_total"
-        ] == began["tabwise_engine_cancelled_total"]:
-            pass
+        while (stopped := await metrics_of(state))[cancelled] == began[cancelled]:
+            assert stopped[decoded] - began[decoded] < PATIENT["maxNewTokens"]
         again = await metrics_of(state)
         steps = "tabwise_engine_steps_total"
         assert again[steps] == stopped[steps]
         assert again["active_requests"] == 0
+        assert again[decoded] - began[decoded] < PATIENT["maxNewTokens"]
 
 
 async def test_the_daemon_and_its_files_are_the_users_alone(

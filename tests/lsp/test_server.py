@@ -13,7 +13,7 @@ from tabwise_server.lsp.framing import Framer, frame
 
 EMOJI_LINE = "s = '😀é' + "
 # units before the cursor at the end of EMOJI_LINE
-END = {"utf-8": 16, "utf-16": 12, "utf-32": 11}
+END = {"utf-8": 15, "utf-16": 12, "utf-32": 11}
 
 Env = dict[str, str]
 
