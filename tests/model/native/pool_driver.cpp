@@ -1,0 +1,94 @@
+// Tries the pool of helper threads by itself; exit status 0 if all holds.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "pool.h"
+
+using namespace std::chrono_literals;
+
+namespace {
+
+#define CHECK(condition)                                                  \
+  do {                                                                    \
+    if (!(condition)) {                                                   \
+      fprintf(stderr, "line %d: %s does not hold\n", __LINE__, #condition); \
+      return false;                                                       \
+    }                                                                     \
+  } while (0)
+
+// Every piece of every phase is done once, with pauses in which helpers fall asleep.
+bool each_piece_is_done_once(int helpers, int steps) {
+  Pool pool(helpers);
+  unsigned random = 1;
+  for (int step = 0; step < steps; ++step) {
+    pool.begin_step();
+    for (int phase = 0; phase < 3; ++phase) {
+      random = random * 1664525u + 1013904223u;
+      std::vector<int> done(1 + (random >> 8) % 12);  // plain ints: a race would show
+      run_pieces(pool, int(done.size()), [&](int piece, int) { ++done[piece]; });
+      for (int times : done) CHECK(times == 1);
+    }
+    pool.end_step();
+    if (step % 97 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random >> 24));
+  }
+  return true;
+}
+
+// Runs phases until a helper has taken part and slept in its piece.
+bool stall(Pool& pool) {
+  std::atomic<bool> slept{false};
+  for (int step = 0; step < 10000 && !slept; ++step) {
+    pool.begin_step();
+    run_pieces(pool, 8, [&](int, int thread) {
+      if (thread > 0 && !slept.exchange(true)) std::this_thread::sleep_for(20ms);
+      if (thread == 0 && !slept) std::this_thread::sleep_for(100us);
+    });
+    pool.end_step();
+  }
+  return slept;
+}
+
+bool a_stalled_helper_rests() {
+  Pool pool(1);
+  CHECK(stall(pool));
+  CHECK(pool.stalled() == 1);
+  const int64_t helped = pool.helped();
+  pool.begin_step();
+  bool alone = true;
+  run_pieces(pool, 100, [&](int, int thread) { alone = alone && thread == 0; });
+  pool.end_step();
+  CHECK(alone);
+  CHECK(pool.helped() == helped);
+  std::this_thread::sleep_for(60ms);  // the first rest takes 20 ms
+  pool.begin_step();
+  pool.end_step();
+  CHECK(pool.helped() == helped + 1);
+  return true;
+}
+
+bool no_helper_means_no_thread() {
+  Pool pool(0);
+  CHECK(pool.threads() == 1);
+  std::thread::id seen;
+  pool.begin_step();
+  run_pieces(pool, 5, [&](int, int) { seen = std::this_thread::get_id(); });
+  pool.end_step();
+  CHECK(seen == std::this_thread::get_id());
+  CHECK(pool.helped() == 0);
+  return true;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const int steps = count > 1 ? atoi(arguments[1]) : 20000;
+  const bool good = each_piece_is_done_once(1, steps) &&
+                    each_piece_is_done_once(3, steps) && a_stalled_helper_rests() &&
+                    no_helper_means_no_thread();
+  return good ? 0 : 1;
+}
