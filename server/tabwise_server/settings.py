@@ -23,26 +23,46 @@ from tabwise_server.errors import SettingsError
 T = TypeVar("T")
 
 
+def at_least(low: float) -> Any:
+    """An attrs validator: None, or low <= value. Raises SettingsError."""
+
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not value >= low:
+            raise SettingsError(
+                f"{attribute.name} must be at least {low:g}, got {value}"
+            )
+
+    return check
+
+
 @attrs.frozen(kw_only=True)
 class ServeSettings:
     """[serve]: the inference backend."""
 
     host: str = "127.0.0.1"
-    port: int = 8000  # 0 takes a free one
+    port: int = attrs.field(default=8000, validator=at_least(0))  # 0 takes a free one
     checkpoint: str = "default"  # a shipped name, or a folder
     runner: str = "auto"  # auto, native, torch
     device: str = "auto"  # auto, cpu, cuda; the torch runner's
-    threads: int | None = None  # None: what the runner finds best
-    slots: int = 16  # sequences with KV at once
-    max_queue: int = 128  # requests waiting or running before 503
-    max_body_bytes: int = 2_000_000
-    prefill_chunk: int = 128  # tokens between two looks at cancels and other requests
+    # None: what the runner finds best
+    threads: int | None = attrs.field(default=None, validator=at_least(1))
+    # sequences with KV at once; None: as many as kv_bytes hold
+    slots: int | None = attrs.field(default=None, validator=at_least(1))
+    kv_bytes: int = attrs.field(default=256_000_000, validator=at_least(1))
+    # requests waiting or running before 503
+    max_queue: int = attrs.field(default=128, validator=at_least(1))
+    max_body_bytes: int = attrs.field(default=2_000_000, validator=at_least(1))
+    # prompt tokens computed between two looks at cancels and other requests
+    prefill_chunk: int = attrs.field(default=128, validator=at_least(1))
     daemon: bool = False  # write the state file, exit when idle
-    idle_exit_s: float = 1_800.0  # daemon only; 0 for never
+    # daemon only; 0 for never
+    idle_exit_s: float = attrs.field(default=1_800.0, validator=at_least(0))
     api_key: str | None = None
     allowed_origins: str = ""  # web pages that may ask, e.g. "https://a.b, https://c.d"
-    body_timeout_s: float = 10.0  # for a request's body to arrive
-    drain_s: float = 10.0  # for requests to finish after SIGTERM
+    # for a request's body to arrive
+    body_timeout_s: float = attrs.field(default=10.0, validator=at_least(0.001))
+    # for requests to finish after SIGTERM
+    drain_s: float = attrs.field(default=10.0, validator=at_least(0))
 
 
 @attrs.frozen(kw_only=True)

@@ -39,6 +39,7 @@ class EngineBridge:
         self._wake = threading.Condition()
         self._inbox: deque[Callable[[], None]] = deque()
         self._stopping = False
+        self._ended = False  # changed in the event loop only
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._busy_since: float | None = None  # when the current step began
         self.restarts = 0  # times that a step raised and the engine began afresh
@@ -82,8 +83,8 @@ class EngineBridge:
 
     @property
     def alive(self) -> bool:
-        """Whether the engine's thread runs."""
-        return self._thread.is_alive()
+        """Whether the engine's thread serves."""
+        return not self._ended
 
     @property
     def stalled_s(self) -> float:
@@ -149,7 +150,8 @@ class EngineBridge:
                 future.set_result(result)
 
     def _abandon(self) -> None:
-        """Nobody will answer these any more."""
+        """The thread has ended: nobody will answer these, nor any that come."""
+        self._ended = True
         for future in self._futures.values():
             if not future.done():
                 future.set_exception(BackendUnavailable("the engine has stopped"))
