@@ -1,0 +1,233 @@
+"""`tabwise tune`: the shipped checkpoint learns a user's repository, on a CPU.
+
+Trains for at most `--minutes`, tells exact match on held-out files before and after,
+and writes an INT8 checkpoint for `tabwise serve --checkpoint`, only if it helps.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import attrs
+import torch
+
+from tabwise_model.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
+from tabwise_model.gpt import GPT
+from tabwise_model.quantize import dequantize_checkpoint, quantize_checkpoint
+from tabwise_training.data import DataConfig, Rows
+from tabwise_training.errors import TrainingError
+from tabwise_training.evaluation.positions import draw_positions
+from tabwise_training.prepare import load_tokenizer
+from tabwise_training.quantize import find_checkpoint
+from tabwise_training.tuning.general import standard_library
+from tabwise_training.tuning.judge import Exam, Standing, helps, to_markdown
+from tabwise_training.tuning.repository import (
+    Parts,
+    added_times,
+    read_repository,
+    split_repository,
+)
+from tabwise_training.tuning.rows import (
+    SHARD_TOKENS,
+    endless_rows,
+    plain_rows,
+    write_documents,
+)
+from tabwise_training.tuning.tuner import (
+    Judged,
+    TuneOptions,
+    Tuner,
+    rows_bits_per_byte,
+)
+
+ERRORS = (TrainingError, CheckpointError)
+MOST_MINUTES = 15.0
+JUDGED_ROWS = 24  # of each kind, a few seconds
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("path", type=Path, help="a repository, or any folder of Python files")
+    add("--checkpoint", default="default", help="where to start from")
+    add("--out", type=Path, default=Path("tuned"), help="folder of the new checkpoint")
+    add("--minutes", type=float, default=MOST_MINUTES, help="of training, at most 15")
+    add("--steps", type=int, help="stop after so many steps, if sooner")
+    add("--replay", type=Path, help="a prepared corpus to replay instead of stdlib")
+    add("--replay-share", type=float, default=TuneOptions().replay_share)
+    add("--lr", type=float, default=1.0, help="times the usual learning rates")
+    add("--positions", type=int, default=600, help="held-out cursors to measure at")
+    add("--threads", type=int, help="CPU threads; all by default")
+    add("--seed", type=int, default=1)
+    add("--force", action="store_true", help="write it even if it does not help")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    options = _options(arguments)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    first = load_checkpoint(find_checkpoint(arguments.checkpoint))
+    files = read_repository(arguments.path)
+    own = split_repository(files, added_times(arguments.path))
+    general = standard_library()
+    _say_split(own)
+    exam = _exam(own, general, arguments)
+    before = exam.sit(_served(first), "before")
+    tuned, record = tune(first, own, general, options, arguments.replay)
+    after = exam.sit(tuned, "after")
+    print(to_markdown(before, after))
+    if not helps(before, after, options.max_loss) and not arguments.force:
+        print("it does not help here, so nothing is written (--force writes it anyway)")
+        return 0
+    _write(arguments.out, tuned, first, record, before, after)
+    print(f"written; start it with: tabwise serve --checkpoint {arguments.out}")
+    return 0
+
+
+def tune(
+    first: Checkpoint,
+    own: Parts,
+    general: Parts,
+    options: TuneOptions,
+    replay: Path | None = None,
+) -> tuple[Checkpoint, dict[str, Any]]:
+    """(the tuned INT8 checkpoint, a record of the run)."""
+    torch.manual_seed(options.seed)
+    tokenizer = first.tokenizer
+    model = GPT(first.config)
+    model.load_tensors(dequantize_checkpoint(first).tensors)
+    block = first.config.block_size
+    own_rows = plain_rows(tokenizer, own.choose, block, JUDGED_ROWS)
+    general_rows = plain_rows(tokenizer, general.choose, block, JUDGED_ROWS)
+
+    def judge() -> Judged:
+        return Judged(
+            rows_bits_per_byte(model, tokenizer, own_rows),
+            rows_bits_per_byte(model, tokenizer, general_rows),
+        )
+
+    with TemporaryDirectory(prefix="tabwise-tune-") as scratch:
+        streams = _streams(Path(scratch), first, own, general, options, replay)
+        tuner = Tuner(model, tokenizer, *streams, options)
+        judged = tuner.train(judge)
+    tuned = attrs.evolve(first, tensors=model.to_tensors(), bits=32)
+    record = {
+        "options": attrs.asdict(options),
+        "steps": tuner.steps,
+        "tokens": tuner.tokens,
+        "judged": [attrs.astuple(one) for one in judged],
+    }
+    print(
+        f"{tuner.steps} steps, {tuner.tokens:,} tokens; bits per byte of the files to"
+    )
+    print(
+        "choose by: "
+        + ", ".join(f"{j.own:.3f} (general {j.general:.3f})" for j in judged)
+    )
+    return quantize_checkpoint(tuned), record
+
+
+def _streams(
+    scratch: Path,
+    first: Checkpoint,
+    own: Parts,
+    general: Parts,
+    options: TuneOptions,
+    replay: Path | None,
+) -> tuple[Iterator[Rows], Iterator[Rows]]:
+    """Endless rows of the user's code, and of what is replayed."""
+    tokenizer = first.tokenizer
+    config = DataConfig(seed=options.seed, spm_rate=0.7, shard_tokens=SHARD_TOKENS)
+    write_documents(scratch / "own", tokenizer, own.train)
+    if replay is None:
+        replay = scratch / "general"
+        write_documents(replay, tokenizer, general.train)
+    elif load_tokenizer(replay).dumps() != tokenizer.dumps():
+        raise TrainingError(
+            f"{replay} has another vocabulary than the checkpoint; prepare it with "
+            "`tabwise prepare --tokenizer` and that of the checkpoint"
+        )
+    block = first.config.block_size
+    return (
+        endless_rows(scratch / "own", tokenizer, config, block),
+        endless_rows(replay, tokenizer, config, block),
+    )
+
+
+def _options(arguments: argparse.Namespace) -> TuneOptions:
+    if not 0 < arguments.minutes <= MOST_MINUTES:
+        raise TrainingError(
+            f"--minutes must be above 0, at most {MOST_MINUTES:.0f}, "
+            f"got {arguments.minutes}"
+        )
+    if not 0 <= arguments.replay_share < 1:
+        raise TrainingError(
+            f"--replay-share must be 0 or more, under 1, got {arguments.replay_share}"
+        )
+    usual = TuneOptions()
+    return attrs.evolve(
+        usual,
+        max_seconds=60 * arguments.minutes,
+        max_steps=arguments.steps,
+        replay_share=arguments.replay_share,
+        muon_lr=usual.muon_lr * arguments.lr,
+        adam_lr=usual.adam_lr * arguments.lr,
+        seed=arguments.seed,
+    )
+
+
+def _exam(own: Parts, general: Parts, arguments: argparse.Namespace) -> Exam:
+    return Exam(
+        positions=draw_positions(own.held_out, arguments.positions, arguments.seed),
+        known=frozenset(
+            line.strip()
+            for _, text in (*own.train, *own.choose)
+            for line in text.split("\n")
+        ),
+        own=own.held_out,
+        general=general.held_out,
+        threads=arguments.threads,
+    )
+
+
+def _served(checkpoint: Checkpoint) -> Checkpoint:
+    """As it would be served: INT8, as the tuned one will be."""
+    return quantize_checkpoint(checkpoint) if checkpoint.bits == 32 else checkpoint
+
+
+def _say_split(own: Parts) -> None:
+    for label, part in (
+        ("to tune on", own.train),
+        ("to choose by", own.choose),
+        ("held out", own.held_out),
+    ):
+        size = sum(len(text) for _, text in part)
+        print(f"{label:13} {len(part):5,} files {size:10,} characters")
+
+
+def _write(
+    out: Path,
+    tuned: Checkpoint,
+    first: Checkpoint,
+    record: dict[str, Any],
+    before: Standing,
+    after: Standing,
+) -> None:
+    provenance = {
+        **first.provenance,
+        "tuned": {
+            "from": first.digest,
+            **record,
+            "before": before.to_json(),
+            "after": after.to_json(),
+        },
+    }
+    save_checkpoint(out, attrs.evolve(tuned, provenance=provenance))

@@ -1,0 +1,181 @@
+"""Tuning itself: all weights, own code mixed with general code, held to its minutes.
+
+The learning rate falls to zero at the end of the time, whatever the machine's speed. On
+the way the weights are judged on files kept for it; the best of those that forget
+little are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch.amp import GradScaler
+from tqdm import tqdm
+
+from tabwise_model.gpt import GPT
+from tabwise_model.tokenizer import Tokenizer
+from tabwise_training.config import OptimConfig
+from tabwise_training.data import Rows, micro_batches, targets_of
+from tabwise_training.errors import TrainingError
+from tabwise_training.loss import head_cross_entropy
+from tabwise_training.optim import Optimizers, clip_gradients
+from tabwise_training.throughput import measure_matrix_rate
+from tabwise_training.tuning.rows import take
+
+Tensors = Mapping[str, Any]
+BLENDS = (1.0, 0.75, 0.5, 0.25)  # shares of the tuned weights that may be kept
+
+
+@attrs.frozen(kw_only=True)
+class TuneOptions:
+    """max_seconds and max_steps bound the training, whichever comes first; rates are
+    peaks; checks: how often the weights are judged; max_loss: of general code, as a
+    share of its bits per byte."""
+
+    max_seconds: float = 900.0
+    max_steps: int | None = None
+    rows: int = 16
+    replay_share: float = 0.25
+    muon_lr: float = 0.006
+    adam_lr: float = 1e-3
+    warmup: float = 0.03
+    checks: int = 6
+    max_loss: float = 0.02
+    seed: int = 1
+
+
+@attrs.frozen
+class Judged:
+    """Bits per byte of the files to choose by: one's own, and general ones."""
+
+    own: float
+    general: float
+
+
+Judge = Callable[[], Judged]
+
+
+class Tuner:
+    """Trains a model in place; `best` is what it found."""
+
+    def __init__(
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        own: Iterator[Rows],
+        replay: Iterator[Rows],
+        options: TuneOptions,
+    ) -> None:
+        self._model = model
+        self._end = tokenizer.end
+        self._own, self._replay = own, replay
+        self._options = options
+        self._dtype = faster_dtype()
+        self._optimizers = Optimizers(
+            model,
+            OptimConfig(
+                muon_lr=options.muon_lr, adam_lr=options.adam_lr, weight_decay=0.0
+            ),
+        )
+        self.steps = 0
+        self.tokens = 0
+
+    def train(self, judge: Judge) -> list[Judged]:
+        """Train until time or steps are used up, and leave the best weights found in
+        the model; returns the judgements, that of the first weights first."""
+        first = self._model.to_tensors()
+        judged = [judge()]
+        best, kept = judged[0].own, first
+        began = time.monotonic()
+        check = 1
+        with tqdm(total=100, desc="tuning", unit="%", disable=None) as bar:
+            while (done := self._done(began)) < 1:
+                self._step(done)
+                bar.update(min(100, round(100 * self._done(began))) - bar.n)
+                if self._done(began) * self._options.checks >= check:
+                    check = int(self._done(began) * self._options.checks) + 1
+                    judged.append(judge())
+                    if judged[-1].own < best:
+                        best, kept = judged[-1].own, self._model.to_tensors()
+        judged.append(self._blend(first, kept, judge, judged[0]))
+        return judged
+
+    def _blend(
+        self, first: Tensors, tuned: Tensors, judge: Judge, before: Judged
+    ) -> Judged:
+        """Leave as much of the tuning in the model as general code allows.
+
+        Source: averaging of fine-tuned and first weights, arXiv 2109.01903.
+        """
+        limit = before.general * (1 + self._options.max_loss)
+        for share in BLENDS:
+            self._model.load_tensors(
+                {k: (1 - share) * v + share * tuned[k] for k, v in first.items()}
+            )
+            after = judge()
+            if after.general <= limit:
+                return after
+        self._model.load_tensors(first)
+        return before
+
+    def _done(self, began: float) -> float:
+        """Share of the time, or of the steps, that is used up."""
+        spent = (time.monotonic() - began) / self._options.max_seconds
+        if self._options.max_steps is None:
+            return spent
+        return max(spent, self.steps / self._options.max_steps)
+
+    def _step(self, done: float) -> None:
+        options = self._options
+        replayed = round(options.replay_share * options.rows)
+        rows = take(self._own, options.rows - replayed)
+        if replayed:
+            rows = np.concatenate([rows, take(self._replay, replayed)])
+        counted = int((targets_of(rows, self._end)[1] >= 0).sum())
+        for part in micro_batches(rows, 4):
+            loss = rows_loss(self._model, part, self._end, self._dtype) / counted
+            if not math.isfinite(float(loss.detach())):
+                raise TrainingError("the loss is not finite; lower --lr")
+            torch.autograd.backward(loss)
+        clip_gradients(self._model, 1.0)
+        scale = min(1.0, done / options.warmup + 0.1) * max(0.02, 1 - done)
+        self._optimizers.step(scale, GradScaler("cpu", enabled=False))
+        self.steps += 1
+        self.tokens += counted
+
+
+def rows_loss(model: GPT, rows: Rows, end: int, dtype: torch.dtype) -> torch.Tensor:
+    """Summed loss of rows in nats, padding left out."""
+    inputs, targets = targets_of(rows, end)
+    cast = torch.autocast("cpu", dtype) if dtype != torch.float32 else None
+    with cast or contextlib.nullcontext():
+        hidden = model.hidden(torch.from_numpy(inputs))
+        return head_cross_entropy(hidden, model.embed.weight, torch.from_numpy(targets))
+
+
+@torch.no_grad()
+def rows_bits_per_byte(model: GPT, tokenizer: Tokenizer, rows: Rows) -> float:
+    """Bits per byte of plain rows, in float32."""
+    lengths = np.array([len(b) for b in tokenizer.token_bytes()])
+    nats, count = 0.0, 0
+    for part in micro_batches(rows, 8):
+        nats += float(rows_loss(model, part, tokenizer.end, torch.float32))
+        targets = targets_of(part, tokenizer.end)[1]
+        count += int(lengths[targets[targets >= 0]].sum())
+    return nats / math.log(2) / max(1, count)
+
+
+def faster_dtype() -> torch.dtype:
+    """The type in which this CPU multiplies large matrices faster by half at least."""
+    cpu = torch.device("cpu")
+    plain = measure_matrix_rate(cpu, torch.float32)
+    if measure_matrix_rate(cpu, torch.bfloat16) > 1.5 * plain:
+        return torch.bfloat16
+    return torch.float32
