@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import attrs
+
 from tabwise_model.checkpoint import (
     WEIGHTS,
     CheckpointError,
@@ -22,11 +24,16 @@ ERRORS = (TrainingError, CheckpointError)
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a checkpoint's folder, or a run's")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--note", action="append", default=[], help="a line for the model's card"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     source = find_checkpoint(arguments.checkpoint)
-    save_checkpoint(arguments.out, quantize_checkpoint(load_checkpoint(source)))
+    small = quantize_checkpoint(load_checkpoint(source))
+    provenance = {**small.provenance, "notes": arguments.note}
+    save_checkpoint(arguments.out, attrs.evolve(small, provenance=provenance))
     before = (source / WEIGHTS).stat().st_size
     after = (arguments.out / WEIGHTS).stat().st_size
     print(f"original   {before / 1e6:9.2f} MB  {source}")

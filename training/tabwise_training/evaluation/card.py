@@ -78,7 +78,9 @@ def _recipe(provenance: Mapping[str, Any]) -> str:
         f"{provenance['tokens'] / 1e6:.1f}M tokens, {hours:.2f} hours of stepping on "
         f"`{provenance['device']}`"
         + (f" ({provenance['machine']})" if "machine" in provenance else "")
-        + f".\n\n```json\n{settings}\n```"
+        + ".\n\n"
+        + "".join(f"{note}\n\n" for note in provenance.get("notes", ()))
+        + f"```json\n{settings}\n```"
     )
 
 
