@@ -33,6 +33,7 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "collect": ("tabwise_training.collect", "gather source code for training"),
         "prepare": ("tabwise_training.prepare", "tokenise a collected corpus"),
         "train": ("tabwise_training.train", "train a model"),
+        "tune": ("tabwise_training.tune", "tune the checkpoint on your own code"),
         "quantize": ("tabwise_training.quantize", "turn a checkpoint into INT8"),
         "evaluate": (
             "tabwise_training.evaluate",
