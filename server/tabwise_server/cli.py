@@ -35,6 +35,14 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "train": ("tabwise_training.train", "train a model"),
         "tune": ("tabwise_training.tune", "tune the checkpoint on your own code"),
         "quantize": ("tabwise_training.quantize", "turn a checkpoint into INT8"),
+        "import": (
+            "tabwise_training.import_checkpoint",
+            "read a Hugging Face folder",
+        ),
+        "export": (
+            "tabwise_training.export_checkpoint",
+            "write for Hugging Face or llama.cpp",
+        ),
         "evaluate": (
             "tabwise_training.evaluate",
             "measure a checkpoint",

@@ -16,6 +16,8 @@ SOURCE = Path(json.__file__).parent
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
         GPT2Config,
         GPT2LMHeadModel,
         LlamaConfig,
@@ -71,3 +73,12 @@ def make_folder(folder: Path, kind: str, **changes: Any) -> Any:
     model.save_pretrained(folder)
     train_tokenizer(folder, ours=kind == "llama")
     return model
+
+
+def load_model(folder: Path) -> Any:
+    """What `transformers` makes of a folder of weights."""
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder)

@@ -22,6 +22,7 @@ from tabwise_model.checkpoint import (
     check_tensors,
 )
 from tabwise_model.config import ConfigError, ModelConfig
+from tabwise_model.export.vocabulary import byte_symbols
 from tabwise_model.tokenizer import Tokenizer, TokenizerError
 
 GPT2_PATTERN = (
@@ -29,7 +30,7 @@ GPT2_PATTERN = (
 )
 VOCAB_MULTIPLE = 64  # keeps the head's matrix product on its fast path
 
-_LLAMA_NAMES: Mapping[str, str] = {
+LLAMA_NAMES: Mapping[str, str] = {
     "attention_norm": "input_layernorm",
     "mlp_norm": "post_attention_layernorm",
     "attention.q": "self_attn.q_proj",
@@ -81,7 +82,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     if model.get("type") != "BPE":
         raise CheckpointError(f"{folder / 'tokenizer.json'}: not a BPE vocabulary")
     added = {token["content"] for token in data.get("added_tokens", [])}
-    byte_of = {symbol: byte for byte, symbol in _byte_symbols().items()}
+    byte_of = {symbol: byte for byte, symbol in byte_symbols().items()}
     ranks = {}
     for piece, rank in model["vocab"].items():
         if piece in added:
@@ -106,17 +107,6 @@ def _split_pattern(data: Mapping[str, Any], folder: Path) -> str:
     raise CheckpointError(
         f"{folder}: an unknown pre_tokenizer; need ByteLevel or Split"
     )
-
-
-def _byte_symbols() -> dict[int, str]:
-    """GPT-2's printable stand-in for each byte: itself where printable, else 256+n."""
-    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    symbols = {}
-    extra = 256
-    for byte in range(256):
-        symbols[byte] = chr(byte if byte in printable else extra)
-        extra += byte not in printable
-    return symbols
 
 
 def _llama_config(config: Mapping[str, Any], tokenizer: Tokenizer) -> ModelConfig:
@@ -165,7 +155,7 @@ def _llama_tensors(shape: ModelConfig, source: Tensors) -> Tensors:
         "norm.weight": source["model.norm.weight"],
     }
     for i in range(shape.n_layer):
-        for ours, theirs in _LLAMA_NAMES.items():
+        for ours, theirs in LLAMA_NAMES.items():
             weight = source[f"model.layers.{i}.{theirs}.weight"]
             found[f"layers.{i}.{ours}.weight"] = weight
     return found
