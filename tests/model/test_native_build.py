@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.native import build_driver, need_library, run_driver
+from support.native import build_driver, link_driver, need_library, run_driver
 from tabwise_model.runners import build, native, native_library
 from tabwise_model.runners.build import LIBRARY, BuildError, find_compiler
 from tabwise_model.runners.native_library import NativeLibraryError, load_library
@@ -71,12 +71,12 @@ def test_arm_gives_the_bits_that_this_processor_gives(tmp_path: Path) -> None:
     compiler, emulator = "aarch64-linux-gnu-g++", "qemu-aarch64-static"
     if not shutil.which(compiler) or not shutil.which(emulator):
         pytest.skip(f"needs {compiler} and {emulator}")
-    (tmp_path / "arm").mkdir()
-    (tmp_path / "here").mkdir()
-    arm = build_driver(
-        tmp_path / "arm", "driver", [compiler], machine="aarch64", options=["-static"]
-    )
-    here = build_driver(tmp_path / "here", "driver", find_compiler())
+    need_library()
+    for name in ("arm", "here"):
+        (tmp_path / name).mkdir()
+    arm = build_driver(tmp_path / "arm", [compiler, "-static"], machine="aarch64")
+    linked = [str(LIBRARY), f"-Wl,-rpath,{LIBRARY.parent}"]
+    here = link_driver(tmp_path / "here", find_compiler(), linked)
     lines = [
         *run_driver(here).splitlines(),
         *run_driver(emulator, arm).splitlines(),

@@ -125,9 +125,9 @@ def test_a_hundred_thousand_steps_with_random_pauses_end() -> None:
 @pytest.mark.parametrize("sanitiser", ["address,undefined", "thread"])
 @pytest.mark.timeout(600)
 def test_the_step_is_clean_under_the_sanitisers(sanitiser: str, tmp_path: Path) -> None:
-    options = [f"-fsanitize={sanitiser}", "-fno-sanitize-recover=all", "-g"]
+    options = [f"-fsanitize={sanitiser}", "-fno-sanitize-recover=all", "-g", "-O0"]
     try:
-        program = build_driver(tmp_path, "driver", find_compiler(), options=options)
+        program = build_driver(tmp_path, [*find_compiler(), *options])
     except BuildError as error:
         pytest.skip(f"no sanitiser: {error}")
     hashes = {line.split()[2] for line in run_driver(program).splitlines()}

@@ -66,19 +66,21 @@ def ids(count: int, seed: int = 1, vocab: int = LLAMA.vocab_size) -> tuple[int, 
 
 def build_driver(
     folder: Path,
-    name: str,
     compiler: Sequence[str],
     *,
     machine: str | None = None,
-    options: Sequence[str] = (),
 ) -> Path:
-    """The executable of tests/model/native/NAME.cpp with the library in it."""
-    command = [*compiler, *options]
-    objects = compile_objects(folder, command, machine)
-    program = folder / name
-    source = DRIVERS / f"{name}.cpp"
-    flags = ["-std=c++17", "-O1", "-pthread", f"-I{SOURCES}"]
-    run([*command, *flags, source, *objects, "-o", program])
+    """The executable of tests/model/native/driver.cpp, the sources compiled into it."""
+    objects = compile_objects(folder, compiler, machine)
+    return link_driver(folder, compiler, objects)
+
+
+def link_driver(
+    folder: Path, compiler: Sequence[str], objects: Sequence[str | Path]
+) -> Path:
+    program = folder / "driver"
+    flags = ["-std=c++17", "-pthread", f"-I{SOURCES}"]
+    run([*compiler, *flags, DRIVERS / "driver.cpp", *objects, "-o", program])
     return program
 
 

@@ -84,8 +84,9 @@ def compile_objects(
 
     def compile_one(name: str) -> Path:
         target = folder / f"{name}.o"
-        flags = [*FLAGS, *paths.get(name, ()), stamp]
-        run([*compiler, *flags, "-c", SOURCES / f"{name}.cpp", "-o", target])
+        command, *options = compiler  # the caller's options come last: they win
+        flags = [*FLAGS, *paths.get(name, ()), stamp, *options]
+        run([command, *flags, "-c", SOURCES / f"{name}.cpp", "-o", target])
         return target
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
