@@ -1,8 +1,9 @@
-"""`tabwise evaluate`: how good a checkpoint is on held-out code.
+"""`tabwise evaluate`: how good checkpoints are on held-out code.
 
 Bits per byte; exact match, edit similarity and correct prefix of the rest of a line, by
-kind of cursor, with and without what follows; precision against coverage; baselines;
-HumanEval-Infilling. Prints Markdown; `--json` keeps all figures.
+kind of cursor, with and without what follows; precision against coverage, what is shown
+and what parses; block bodies, keystrokes saved; baselines; HumanEval-Infilling. Prints
+Markdown; `--json` keeps all figures.
 """
 
 from __future__ import annotations
@@ -15,78 +16,83 @@ from pathlib import Path
 from typing import Any
 
 from tabwise_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from tabwise_model.request import Stop
 from tabwise_model.runners.protocol import Runner
+from tabwise_server.suggest.shape import shape
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.baselines import copy_similar_line
+from tabwise_training.evaluation.bodies import draw_bodies, measure_bodies
 from tabwise_training.evaluation.card import write_card
-from tabwise_training.evaluation.generate import Completion, complete_all
-from tabwise_training.evaluation.humaneval import pass_at_1, read_tasks
-from tabwise_training.evaluation.likelihood import bits_per_byte
-from tabwise_training.evaluation.metrics import (
-    Prediction,
-    Share,
-    exact_share,
-    operating_points,
+from tabwise_training.evaluation.generate import (
+    Completer,
+    Completion,
+    complete_all,
 )
-from tabwise_training.evaluation.positions import KINDS, Position, draw_positions
+from tabwise_training.evaluation.humaneval import pass_at_1, read_tasks
+from tabwise_training.evaluation.keystrokes import keystrokes_saved
+from tabwise_training.evaluation.likelihood import bits_per_byte
+from tabwise_training.evaluation.metrics import Share, share_json
+from tabwise_training.evaluation.ngram import complete_all_by_counts, load_ngram
+from tabwise_training.evaluation.pictures import draw_pictures
+from tabwise_training.evaluation.positions import Position, draw_positions
 from tabwise_training.evaluation.report import to_markdown
+from tabwise_training.evaluation.shown import place_of
+from tabwise_training.evaluation.tables import measure, tabulate_texts
+from tabwise_training.evaluation.trained_lines import lines_in, whole_line
 from tabwise_training.quantize import find_checkpoint
 
 ERRORS = (TrainingError, CheckpointError)
 SAMPLES = 12
-COVERAGES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+BODY_TOKENS = 96
+
+Documents = Sequence[tuple[str, str]]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", nargs="?", default="default")
-    parser.add_argument(
-        "--documents", type=Path, default=Path("data/corpus/test.jsonl")
+    add = parser.add_argument
+    add(
+        "checkpoint",
+        nargs="*",
+        default=["default"],
+        help="the first is measured in full, others are rows beside it",
     )
-    parser.add_argument("--positions", type=int, default=2_000)
-    parser.add_argument("--likelihood-bytes", type=int, default=1_000_000)
-    parser.add_argument("--humaneval", type=Path, help="an infilling tasks file")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runner", default="auto", choices=["auto", "native", "torch"])
-    parser.add_argument("--slots", type=int, default=16)
-    parser.add_argument("--json", type=Path, help="write all figures here")
-    parser.add_argument("--card", action="store_true", help="write CARD.md beside it")
-    parser.add_argument(
-        "--manifest", type=Path, default=Path("training/configs/corpus.toml")
-    )
+    add("--documents", type=Path, default=Path("data/corpus/test.jsonl"))
+    add("--positions", type=int, default=2_000)
+    add("--likelihood-bytes", type=int, default=1_000_000)
+    add("--humaneval", type=Path, help="an infilling tasks file")
+    add("--seed", type=int, default=0)
+    add("--runner", default="auto", choices=["auto", "native", "torch"])
+    add("--slots", type=int, default=16)
+    add("--json", type=Path, help="write all figures here")
+    add("--card", action="store_true", help="write CARD.md beside it")
+    add("--manifest", type=Path, default=Path("training/configs/corpus.toml"))
+    add("--bodies", type=int, default=0, help="block bodies to complete")
+    add("--keystroke-lines", type=int, default=0, help="lines to type key by key")
+    add("--ngram", type=Path, help="a prepared corpus to count for the baseline")
+    add("--train-lines", type=Path, help="a training split; its lines are not novel")
+    add("--pictures", type=Path, help="a folder for the curves")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    folder = find_checkpoint(arguments.checkpoint)
+    folder, *others = map(find_checkpoint, arguments.checkpoint)
     checkpoint = load_checkpoint(folder)
     documents = read_documents(arguments.documents)
-    runner = make_runner(checkpoint, arguments.runner, arguments.slots)
-    began = time.monotonic()
-    texts = [text for _, text in documents]
-    bpb, counted = bits_per_byte(
-        runner, checkpoint.tokenizer, texts, arguments.likelihood_bytes
-    )
     positions = draw_positions(documents, arguments.positions, arguments.seed)
-    holes = [(p.prefix, p.suffix) for p in positions]
-    found = complete_all(runner, checkpoint, holes, label="with suffix")
-    bare = [(p.prefix, "") for p in positions]
-    alone = complete_all(runner, checkpoint, bare, label="without suffix")
-    figures: dict[str, Any] = {
-        "checkpoint": checkpoint.name,
-        "sha256": checkpoint.digest,
-        "bits": checkpoint.bits,
-        "runner": type(runner).__name__,
-        "bits_per_byte": {"value": bpb, "bytes": counted},
-        "with_suffix": measure(positions, found),
-        "without_suffix": measure(positions, alone),
-        "copy_baseline": tabulate(positions, _copied(positions)),
-        "samples": _samples(positions, found),
-    }
-    if arguments.humaneval:
-        figures["humaneval"] = humaneval(runner, checkpoint, arguments.humaneval)
+    trained = None
+    if arguments.train_lines:
+        trained = lines_in(arguments.train_lines, map(whole_line, positions))
+    began = time.monotonic()
+    figures = evaluate(checkpoint, documents, positions, trained, arguments)
+    figures["others"] = [
+        brief(load_checkpoint(other), documents, positions, trained, arguments)
+        for other in others
+    ]
     figures["seconds"] = round(time.monotonic() - began)
     print(to_markdown(figures))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.pictures:
+        draw_pictures(arguments.pictures, figures)
     if arguments.card:
         write_card(
             folder,
@@ -96,6 +102,82 @@ def run(arguments: argparse.Namespace) -> int:
             corpus_report=arguments.documents.parent / "report.json",
         )
     return 0
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    documents: Documents,
+    positions: Sequence[Position],
+    trained: frozenset[str] | None,
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    """All figures of one checkpoint that the arguments ask for."""
+    runner = make_runner(checkpoint, arguments.runner, arguments.slots)
+    figures, found = _likely_and_exact(
+        runner, checkpoint, documents, positions, trained, arguments
+    )
+    bare = [(p.prefix, "") for p in positions]
+    alone = complete_all(runner, checkpoint, bare, label="without suffix")
+    figures["without_suffix"] = measure(positions, alone, trained)
+    copied = [copy_similar_line(p) for p in positions]
+    figures["copy_baseline"] = tabulate_texts(positions, copied, trained)
+    if arguments.ngram:
+        counted = complete_all_by_counts(
+            load_ngram(arguments.ngram, checkpoint.tokenizer),
+            checkpoint.tokenizer,
+            positions,
+        )
+        figures["ngram_baseline"] = tabulate_texts(positions, counted, trained)
+    figures["samples"] = _samples(positions, found)
+    if arguments.bodies:
+        figures["bodies"] = complete_bodies(runner, checkpoint, documents, arguments)
+    if arguments.keystroke_lines:
+        figures["keystrokes_saved"] = type_lines(
+            runner, checkpoint, documents, arguments
+        )
+    if arguments.humaneval:
+        figures["humaneval"] = humaneval(runner, checkpoint, arguments.humaneval)
+    return figures
+
+
+def brief(
+    checkpoint: Checkpoint,
+    documents: Documents,
+    positions: Sequence[Position],
+    trained: frozenset[str] | None,
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    """The figures that a further checkpoint's row needs."""
+    runner = make_runner(checkpoint, arguments.runner, arguments.slots)
+    return _likely_and_exact(
+        runner, checkpoint, documents, positions, trained, arguments
+    )[0]
+
+
+def _likely_and_exact(
+    runner: Runner,
+    checkpoint: Checkpoint,
+    documents: Documents,
+    positions: Sequence[Position],
+    trained: frozenset[str] | None,
+    arguments: argparse.Namespace,
+) -> tuple[dict[str, Any], list[Completion]]:
+    """Bits per byte and completions with what follows; and those completions."""
+    texts = [text for _, text in documents]
+    bpb, counted = bits_per_byte(
+        runner, checkpoint.tokenizer, texts, arguments.likelihood_bytes
+    )
+    holes = [(p.prefix, p.suffix) for p in positions]
+    found = complete_all(runner, checkpoint, holes, label="with suffix")
+    figures = {
+        "checkpoint": checkpoint.name,
+        "sha256": checkpoint.digest,
+        "bits": checkpoint.bits,
+        "runner": type(runner).__name__,
+        "bits_per_byte": {"value": bpb, "bytes": counted},
+        "with_suffix": measure(positions, found, trained),
+    }
+    return figures, found
 
 
 def read_documents(file: Path) -> list[tuple[str, str]]:
@@ -122,35 +204,43 @@ def make_runner(checkpoint: Checkpoint, runner: str, slots: int) -> Runner:
     )
 
 
-def measure(
-    positions: Sequence[Position], found: Sequence[Completion]
+def complete_bodies(
+    runner: Runner,
+    checkpoint: Checkpoint,
+    documents: Documents,
+    arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    """The table of completions at positions, and precision against coverage."""
-    predictions = [
-        Prediction(text=c.text, truth=p.truth, confidence=c.confidence)
-        for c, p in zip(found, positions, strict=True)
-    ]
-    table = tabulate(positions, predictions)
-    table["precision_by_coverage"] = [
-        {
-            "threshold": point.threshold,
-            "coverage": point.shown.value,
-            "precision": share_json(point.precise),
-        }
-        for point in operating_points(predictions, COVERAGES)
-    ]
-    return table
+    """Block bodies, with what follows them."""
+    bodies = draw_bodies(documents, arguments.bodies, arguments.seed)
+    if not bodies:
+        raise TrainingError("no block bodies in the documents; give --bodies 0")
+    completer = Completer(
+        runner, checkpoint, max_new_tokens=BODY_TOKENS, stop=Stop.BLOCK
+    )
+    found = completer.complete(
+        [(body.prefix, body.suffix) for body in bodies],
+        indents=[body.indent for body in bodies],
+        label="bodies",
+    )
+    return measure_bodies(bodies, [completion.text for completion in found])
 
 
-def tabulate(
-    positions: Sequence[Position], predictions: Sequence[Prediction]
+def type_lines(
+    runner: Runner,
+    checkpoint: Checkpoint,
+    documents: Documents,
+    arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Figures over all positions, by kind of cursor, and of novel lines alone."""
-    pairs = list(zip(positions, predictions, strict=True))
-    groups = {"all": predictions, "novel": [p for at, p in pairs if at.novel]}
-    for kind in KINDS:
-        groups[kind] = [p for at, p in pairs if at.kind == kind]
-    return {name: _figures(group) for name, group in groups.items() if group}
+    """Keystrokes saved over lines typed from their indentation on."""
+    drawn = draw_positions(documents, 4 * arguments.keystroke_lines, arguments.seed)
+    lines = [position for position in drawn if position.kind == "next line"]
+    completer = Completer(runner, checkpoint)
+
+    def suggest(prefix: str, suffix: str, path: str) -> str | None:
+        (found,) = completer.complete([(prefix, suffix)])
+        return shape(found.text, place_of(prefix, suffix, path), found.confidence)
+
+    return keystrokes_saved(lines, suggest, arguments.seed)
 
 
 def humaneval(runner: Runner, checkpoint: Checkpoint, file: Path) -> dict[str, Any]:
@@ -167,23 +257,6 @@ def humaneval(runner: Runner, checkpoint: Checkpoint, file: Path) -> dict[str, A
         "pass@1": share_json(share),
         "exact_match": share_json(Share(exact, len(tasks))),
     }
-
-
-def share_json(share: Share) -> dict[str, Any]:
-    low, high = share.interval
-    return {"value": share.value, "low": low, "high": high, "n": share.n}
-
-
-def _figures(group: Sequence[Prediction]) -> dict[str, Any]:
-    return {
-        "exact_match": share_json(exact_share(group)),
-        "edit_similarity": sum(p.similarity for p in group) / len(group),
-        "correct_prefix": sum(p.correct_prefix for p in group) / len(group),
-    }
-
-
-def _copied(positions: Sequence[Position]) -> list[Prediction]:
-    return [Prediction(text=copy_similar_line(p), truth=p.truth) for p in positions]
 
 
 def _samples(

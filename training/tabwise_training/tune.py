@@ -51,7 +51,7 @@ from tabwise_training.tuning.tuner import (
 
 ERRORS = (TrainingError, CheckpointError)
 MOST_MINUTES = 15.0
-JUDGED_ROWS = 24  # of each kind, a few seconds
+JUDGED_ROWS = 16  # of each kind, a few seconds
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -109,10 +109,16 @@ def tune(
     general_rows = plain_rows(tokenizer, general.choose, block, JUDGED_ROWS)
 
     def judge() -> Judged:
-        return Judged(
+        found = Judged(
             rows_bits_per_byte(model, tokenizer, own_rows),
             rows_bits_per_byte(model, tokenizer, general_rows),
         )
+        print(
+            f"files to choose by: {found.own:.3f} bits per byte, general code "
+            f"{found.general:.3f}",
+            flush=True,
+        )
+        return found
 
     with TemporaryDirectory(prefix="tabwise-tune-") as scratch:
         streams = _streams(Path(scratch), first, own, general, options, replay)
@@ -125,13 +131,7 @@ def tune(
         "tokens": tuner.tokens,
         "judged": [attrs.astuple(one) for one in judged],
     }
-    print(
-        f"{tuner.steps} steps, {tuner.tokens:,} tokens; bits per byte of the files to"
-    )
-    print(
-        "choose by: "
-        + ", ".join(f"{j.own:.3f} (general {j.general:.3f})" for j in judged)
-    )
+    print(f"{tuner.steps} steps, {tuner.tokens:,} tokens")
     return quantize_checkpoint(tuned), record
 
 

@@ -23,6 +23,65 @@ class Completion:
     confidence: float
 
 
+class Completer:
+    """One engine over a runner; what it computed for one call serves the next."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        checkpoint: Checkpoint,
+        *,
+        max_new_tokens: int = 48,
+        stop: Stop = Stop.LINE,
+    ) -> None:
+        self._engine = Engine(runner, checkpoint.tokenizer, prefill_chunk=512)
+        self._slots = runner.n_slots
+        self._window = min(runner.slot_tokens, checkpoint.config.block_size)
+        self._window -= max_new_tokens
+        self._tokenizer = checkpoint.tokenizer
+        self._max_new_tokens = max_new_tokens
+        self._stop = stop
+
+    def complete(
+        self,
+        holes: Sequence[tuple[str, str]],
+        *,
+        indents: Sequence[int] | None = None,
+        label: str | None = None,
+    ) -> list[Completion]:
+        """Greedy completions of (prefix, suffix) holes, in their order.
+
+        indents: columns of each cursor's line, for Stop.BLOCK. label: of a progress
+        bar, None for none.
+        """
+        found: dict[str, Completion] = {}
+        waiting = list(range(len(holes)))[::-1]
+        hidden = True if label is None else None
+        with tqdm(total=len(holes), desc=label, disable=hidden) as progress:
+            while waiting or self._engine.has_work:
+                while waiting and self._engine.queued < self._slots:
+                    index = waiting.pop()
+                    indent = indents[index] if indents else 0
+                    self._submit(str(index), *holes[index], indent)
+                for result in self._engine.step():
+                    found[result.id] = _completion(result)
+                    progress.update()
+        return [found[str(index)] for index in range(len(holes))]
+
+    def _submit(self, name: str, prefix: str, suffix: str, indent: int) -> None:
+        prompt = fim_prompt(self._tokenizer, prefix, suffix, window=self._window)
+        self._engine.submit(
+            GenerationRequest(
+                id=name,
+                prompt=prompt.ids,
+                heal=prompt.heal,
+                max_new_tokens=self._max_new_tokens,
+                stop=self._stop,
+                block_indent=indent,
+            )
+        )
+
+
 def complete_all(
     runner: Runner,
     checkpoint: Checkpoint,
@@ -32,28 +91,8 @@ def complete_all(
     label: str = "",
 ) -> list[Completion]:
     """Greedy one-line completions of (prefix, suffix) holes, in their order."""
-    engine = Engine(runner, checkpoint.tokenizer, prefill_chunk=512)
-    window = min(runner.slot_tokens, checkpoint.config.block_size) - max_new_tokens
-    found: dict[str, Completion] = {}
-    waiting = list(enumerate(holes))[::-1]
-    with tqdm(total=len(holes), desc=label, disable=None) as progress:
-        while waiting or engine.has_work:
-            while waiting and engine.queued < runner.n_slots:
-                index, (prefix, suffix) = waiting.pop()
-                prompt = fim_prompt(checkpoint.tokenizer, prefix, suffix, window=window)
-                engine.submit(
-                    GenerationRequest(
-                        id=str(index),
-                        prompt=prompt.ids,
-                        heal=prompt.heal,
-                        max_new_tokens=max_new_tokens,
-                        stop=Stop.LINE,
-                    )
-                )
-            for result in engine.step():
-                found[result.id] = _completion(result)
-                progress.update()
-    return [found[str(index)] for index in range(len(holes))]
+    completer = Completer(runner, checkpoint, max_new_tokens=max_new_tokens)
+    return completer.complete(holes, label=label)
 
 
 def _completion(result: Generation) -> Completion:

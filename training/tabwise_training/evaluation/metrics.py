@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 from rapidfuzz.distance import Levenshtein
@@ -28,7 +29,7 @@ class Share:
         z, p, n = 1.96, self.value, self.n
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return middle - half, middle + half
+        return max(0.0, middle - half), min(1.0, middle + half)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -61,6 +62,21 @@ class Prediction:
                 break
             same += 1
         return same / len(self.truth)
+
+
+def share_json(share: Share) -> dict[str, Any]:
+    low, high = share.interval
+    return {"value": share.value, "low": low, "high": high, "n": share.n}
+
+
+def mean_json(values: Sequence[float]) -> dict[str, Any]:
+    """The mean of values in 0..1 with a 95 % interval by the normal approximation."""
+    n = len(values)
+    mean = sum(values) / n
+    spread = sum((v - mean) ** 2 for v in values) / max(1, n - 1)
+    half = 1.96 * math.sqrt(spread / n)
+    low, high = max(0.0, mean - half), min(1.0, mean + half)
+    return {"value": mean, "low": low, "high": high, "n": n}
 
 
 def exact_share(predictions: Sequence[Prediction]) -> Share:

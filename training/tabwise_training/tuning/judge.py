@@ -39,7 +39,7 @@ class Exam:
     known: frozenset[str]
     own: Sequence[Text]
     general: Sequence[Text]
-    general_bytes: int = 300_000
+    general_bytes: int = 120_000
     slots: int = 8
     threads: int | None = None
 

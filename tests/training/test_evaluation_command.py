@@ -1,0 +1,130 @@
+import argparse
+import inspect
+import json
+from pathlib import Path
+
+import attrs
+import pytest
+
+from support.models import SHAPES
+from support.tokenizer import TOKENIZER
+from tabwise_model.checkpoint import Checkpoint, save_checkpoint
+from tabwise_model.gpt import GPT
+from tabwise_training import evaluate
+from tabwise_training.evaluation.bodies import (
+    Body,
+    draw_bodies,
+    lines_right,
+    measure_bodies,
+)
+from tabwise_training.evaluation.generate import Completion
+from tabwise_training.evaluation.keystrokes import keys_of_line, keystrokes_saved
+from tabwise_training.evaluation.metrics import mean_json
+from tabwise_training.evaluation.positions import Position
+from tabwise_training.evaluation.shown import measure_shown
+
+SOURCE = inspect.getsource(json.decoder)
+
+
+def at(prefix: str, truth: str) -> Position:
+    return Position(
+        kind="next line",
+        path="a.py",
+        prefix=prefix,
+        suffix="\n",
+        truth=truth,
+        novel=True,
+    )
+
+
+def test_a_right_suggestion_costs_one_key_and_a_wrong_one_none_more() -> None:
+    line = at("", "total = 1")
+    assert keys_of_line(line, lambda *_: None) == 9
+    assert keys_of_line(line, lambda *_: "wrong") == 9
+    assert keys_of_line(line, lambda prefix, *_: "total = 1"[len(prefix) :]) == 1
+    after_three = lambda p, *_: "al = 1" if p == "tot" else None  # noqa: E731
+    assert keys_of_line(line, after_three) == 4
+
+
+def test_keys_saved_are_counted_over_characters() -> None:
+    lines = [at("", "aaaa"), at("", "bbbbbb")]
+    saved = keystrokes_saved(lines, lambda p, *_: None if "b" in p else "aaaa")
+    assert saved["value"] == pytest.approx(1 - 7 / 10)
+    assert saved["low"] <= saved["value"] <= saved["high"]
+
+
+def test_a_suggestion_that_breaks_the_code_is_not_shown() -> None:
+    positions = [at("x = 1\n", "y = 2"), at("x = 1\n", "y = 2")]
+    found = [Completion("y = 2", 0.9), Completion("y = = )2", 0.9)]
+    figures = measure_shown(positions, found)
+    assert figures["share"]["value"] == 0.5
+    assert figures["precision"]["value"] == 1.0
+    assert figures["parses"]["value"] == 0.5
+
+
+def test_a_body_is_what_stands_below_its_header() -> None:
+    bodies = draw_bodies([("a.py", SOURCE)], 20, seed=1)
+    assert len(bodies) == 20
+    for body in bodies:
+        header = body.prefix.split("\n")[-2].rstrip()
+        assert header.endswith(":")
+        start = SOURCE.index(body.prefix) + len(body.prefix)
+        assert SOURCE[start:].startswith(body.truth[0])
+        assert len(body.prefix.split("\n")[-1]) == body.indent
+        indented = [line for line in body.truth[1:] if line.strip()]
+        assert all(len(x) - len(x.lstrip()) >= body.indent for x in indented)
+
+
+def test_lines_count_until_the_first_wrong_one() -> None:
+    assert lines_right(["a", "b", "c"], ["a", "x", "c"]) == 1
+    body = Body(path="", prefix="", suffix="", indent=4, truth=("a", "    b"))
+    found = measure_bodies([body, body], ["a\n    b\n", "a\n    c"])
+    assert found["first_line"]["value"] == 1.0
+    assert found["whole"]["value"] == 0.5
+    assert found["lines_right"]["value"] == 0.75
+
+
+def test_the_interval_of_a_mean_stays_within_its_bounds() -> None:
+    found = mean_json([0.0, 1.0, 1.0, 1.0])
+    assert found["value"] == 0.75
+    assert found["low"] < 0.75 < found["high"] <= 1.0
+
+
+def tiny_checkpoint(folder: Path) -> Path:
+    model = GPT(attrs.evolve(SHAPES["llama"], block_size=160))
+    checkpoint = Checkpoint(
+        config=model.config, tokenizer=TOKENIZER, tensors=model.to_tensors()
+    )
+    save_checkpoint(folder, checkpoint)
+    return folder
+
+
+def test_the_command_measures_several_checkpoints(
+    tmp_path: Path, prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    documents = tmp_path / "test.jsonl"
+    document = {"package": "json", "path": "json/decoder.py", "text": SOURCE}
+    documents.write_text(json.dumps(document) + "\n")
+    parser = argparse.ArgumentParser()
+    evaluate.configure(parser)
+    arguments = parser.parse_args(
+        [
+            str(tiny_checkpoint(tmp_path / "one")),
+            str(tiny_checkpoint(tmp_path / "two")),
+            *("--documents", str(documents), "--positions", "8", "--runner", "torch"),
+            *("--likelihood-bytes", "500", "--bodies", "2", "--keystroke-lines", "1"),
+            *("--ngram", str(prepared), "--train-lines", str(documents)),
+            *("--pictures", str(tmp_path / "pictures")),
+            *("--json", str(tmp_path / "figures.json")),
+        ]
+    )
+    assert evaluate.run(arguments) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [one["checkpoint"] for one in figures["others"]] == ["two"]
+    assert "untrained" not in figures["with_suffix"]  # every line stands in training
+    assert figures["ngram_baseline"]["all"]["exact_match"]["n"] == 8
+    names = {file.name for file in (tmp_path / "pictures").iterdir()}
+    assert names == {"precision.png", "exact-match.png"}
+    said = capsys.readouterr().out
+    assert "Keystrokes saved" in said
+    assert "| two | 32 |" in said
