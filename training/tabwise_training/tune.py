@@ -65,6 +65,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--replay-share", type=float, default=TuneOptions().replay_share)
     add("--lr", type=float, default=1.0, help="times the usual learning rates")
     add("--positions", type=int, default=600, help="held-out cursors to measure at")
+    add(
+        "--general-bytes",
+        type=int,
+        default=120_000,
+        help="of the standard library to measure forgetting on",
+    )
     add("--threads", type=int, help="CPU threads; all by default")
     add("--seed", type=int, default=1)
     add("--force", action="store_true", help="write it even if it does not help")
@@ -172,6 +178,10 @@ def _options(arguments: argparse.Namespace) -> TuneOptions:
         raise TrainingError(
             f"--replay-share must be 0 or more, under 1, got {arguments.replay_share}"
         )
+    if arguments.positions < 1:
+        raise TrainingError(
+            f"--positions must be at least 1, got {arguments.positions}"
+        )
     usual = TuneOptions()
     return attrs.evolve(
         usual,
@@ -194,6 +204,7 @@ def _exam(own: Parts, general: Parts, arguments: argparse.Namespace) -> Exam:
         ),
         own=own.held_out,
         general=general.held_out,
+        general_bytes=arguments.general_bytes,
         threads=arguments.threads,
     )
 

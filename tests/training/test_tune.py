@@ -1,0 +1,258 @@
+import argparse
+import inspect
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+import torch
+
+from support.models import LLAMA
+from support.tokenizer import TOKENIZER
+from tabwise_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tabwise_model.gpt import GPT
+from tabwise_training import tune
+from tabwise_training.data import DataConfig
+from tabwise_training.errors import TrainingError
+from tabwise_training.evaluation.metrics import Share
+from tabwise_training.tuning.general import standard_library
+from tabwise_training.tuning.judge import Standing, helps
+from tabwise_training.tuning.repository import (
+    Parts,
+    added_times,
+    read_repository,
+    split_repository,
+)
+from tabwise_training.tuning.rows import endless_rows, plain_rows, take, write_documents
+from tabwise_training.tuning.tuner import (
+    Judged,
+    TuneOptions,
+    Tuner,
+    rows_bits_per_byte,
+)
+
+SOURCE = inspect.getsource(json.decoder)
+FILES = [(f"module_{i}.py", f"# part {i}\n{SOURCE[:3_000]}") for i in range(20)]
+
+
+def write(root: Path, files: list[tuple[str, str]]) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    for path, text in files:
+        (root / path).write_text(text)
+    return root
+
+
+def git(root: Path, *arguments: str, day: int = 1) -> None:
+    date = f"2024-01-{day:02}T00:00:00Z"
+    subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+        cwd=root,
+        env={"PATH": "/usr/bin:/bin", "GIT_COMMITTER_DATE": date},
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_every_file_is_in_one_part_and_the_same_each_time() -> None:
+    parts = split_repository(FILES, {})
+    assert parts == split_repository(FILES[::-1], {})
+    together = [*parts.train, *parts.choose, *parts.held_out]
+    assert sorted(together) == sorted(FILES)
+    assert len(parts.held_out) == 3
+    assert len(parts.choose) == 2
+
+
+def test_the_newest_commits_files_are_held_out(tmp_path: Path) -> None:
+    root = write(tmp_path / "repository", FILES[:16])
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "first", day=1)
+    write(root, FILES[16:])
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "second", day=2)
+    parts = split_repository(read_repository(root), added_times(root))
+    assert {path for path, _ in parts.held_out} <= {path for path, _ in FILES[16:]}
+
+
+def test_ignored_and_short_files_are_not_learned(tmp_path: Path) -> None:
+    root = write(tmp_path / "repository", [*FILES, ("tiny.py", "x = 1\n")])
+    (root / ".gitignore").write_text("module_3.py\n")
+    git(root, "init", "-q")
+    paths = {path for path, _ in read_repository(root)}
+    assert paths == {path for path, _ in FILES} - {"module_3.py"}
+
+
+def test_too_small_a_repository_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="has 2 Python files to learn from, of 2"):
+        read_repository(write(tmp_path, FILES[:2]))
+
+
+def test_the_standard_library_comes_in_three_parts_without_tests() -> None:
+    parts = standard_library()
+    assert len(parts.train) > len(parts.choose) > 10
+    assert len(parts.held_out) > 10
+    paths = [path for part in attrs.astuple(parts, recurse=False) for path, _ in part]
+    assert len(paths) == len(set(paths))
+    assert not [path for path in paths if path.startswith("test/")]
+
+
+def standing(novel: int, lines: int, general: float) -> Standing:
+    return Standing(
+        lines=Share(lines, 100),
+        novel=Share(novel, 80),
+        unseen=Share(novel, 60),
+        own_bits=1.0,
+        general_bits=general,
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "wanted"),
+    [
+        (standing(11, 20, 1.01), True),
+        (standing(10, 25, 1.0), False),  # no more novel lines
+        (standing(11, 19, 1.0), False),  # fewer in all
+        (standing(20, 40, 1.03), False),  # forgot general code
+    ],
+)
+def test_it_helps_only_if_nothing_is_lost(after: Standing, wanted: bool) -> None:
+    assert helps(standing(10, 20, 1.0), after, 0.02) is wanted
+
+
+def make_tuner(folder: Path, **options: int) -> tuple[Tuner, GPT]:
+    torch.manual_seed(0)
+    model = GPT(LLAMA)
+    write_documents(folder, TOKENIZER, FILES[:4])
+    rows = endless_rows(folder, TOKENIZER, DataConfig(), LLAMA.block_size)
+    settings = TuneOptions(rows=4, **options)
+    return Tuner(model, TOKENIZER, rows, rows, settings), model
+
+
+def test_padding_is_the_only_thing_added_to_plain_rows() -> None:
+    rows = plain_rows(TOKENIZER, [("a.py", "x = 1\n" * 30)], 16, 1_000)
+    ids = rows.flatten().tolist()
+    text = TOKENIZER.encode("x = 1\n" * 30)
+    assert ids[: len(text)] == text
+    assert set(ids[len(text) :]) == {TOKENIZER.end}
+
+
+def test_rows_go_on_after_an_epoch(tmp_path: Path) -> None:
+    write_documents(tmp_path, TOKENIZER, [("a.py", SOURCE[:400])])
+    rows = endless_rows(tmp_path, TOKENIZER, DataConfig(), 64)
+    assert take(rows, 50).shape == (50, 65)
+
+
+def test_the_best_judged_weights_are_kept(tmp_path: Path) -> None:
+    tuner, model = make_tuner(tmp_path, max_steps=4, checks=4)
+    seen: list[np.ndarray] = []
+    own = iter([3.0, 2.0, 1.0, 2.0, 2.0, 1.0])
+
+    def judge() -> Judged:
+        seen.append(model.to_tensors()["embed.weight"].copy())
+        return Judged(next(own), 1.0)
+
+    tuner.train(judge)
+    assert tuner.steps == 4
+    assert not np.array_equal(seen[0], seen[2])
+    np.testing.assert_array_equal(model.to_tensors()["embed.weight"], seen[2])
+
+
+def test_weights_that_forget_general_code_are_mixed_with_the_first(
+    tmp_path: Path,
+) -> None:
+    tuner, model = make_tuner(tmp_path, max_steps=1, checks=1)
+    seen: list[np.ndarray] = []
+    # first weights, after the step, then the whole of it, and three quarters
+    general = iter([1.0, 1.2, 1.2, 1.01])
+    own = iter([3.0, 1.0, 1.0, 1.5])
+
+    def judge() -> Judged:
+        seen.append(model.to_tensors()["embed.weight"].copy())
+        return Judged(next(own), next(general))
+
+    tuner.train(judge)
+    mixed = 0.25 * seen[0] + 0.75 * seen[1]
+    np.testing.assert_allclose(
+        model.to_tensors()["embed.weight"], mixed, rtol=1e-6, atol=1e-7
+    )
+
+
+def test_training_learns_the_files(tmp_path: Path) -> None:
+    tuner, model = make_tuner(tmp_path, max_steps=12, checks=1)
+    rows = plain_rows(TOKENIZER, FILES[:1], LLAMA.block_size, 8)
+
+    def judge() -> Judged:
+        return Judged(rows_bits_per_byte(model, TOKENIZER, rows), 1.0)
+
+    judged = tuner.train(judge)
+    assert judged[-1].own < judged[0].own - 0.1
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., argparse.Namespace]:
+    """Arguments of a run of a step on a tiny random model, a little general code."""
+    general = Parts(train=FILES[:2], choose=FILES[2:3], held_out=FILES[3:4])
+    monkeypatch.setattr(tune, "standard_library", lambda: general)
+    model = GPT(attrs.evolve(LLAMA, block_size=160))
+    save_checkpoint(
+        tmp_path / "first",
+        Checkpoint(
+            config=model.config, tokenizer=TOKENIZER, tensors=model.to_tensors()
+        ),
+    )
+    write(tmp_path / "own", FILES)
+
+    def make(*flags: str) -> argparse.Namespace:
+        parser = argparse.ArgumentParser()
+        tune.configure(parser)
+        return parser.parse_args(
+            [
+                str(tmp_path / "own"),
+                *("--checkpoint", str(tmp_path / "first"), "--steps", "1"),
+                *("--out", str(tmp_path / "tuned"), "--positions", "4"),
+                *("--general-bytes", "2000", *flags),
+            ]
+        )
+
+    return make
+
+
+def test_nothing_is_written_where_it_does_not_help(
+    command: Callable[..., argparse.Namespace],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert tune.run(command("--lr", "1e-9")) == 0
+    assert not (tmp_path / "tuned").exists()
+    assert "does not help" in capsys.readouterr().out
+
+
+def test_a_forced_checkpoint_can_be_served(
+    command: Callable[..., argparse.Namespace], tmp_path: Path
+) -> None:
+    assert tune.run(command("--force")) == 0
+    found = load_checkpoint(tmp_path / "tuned")
+    assert found.bits == 8
+    first = load_checkpoint(tmp_path / "first")
+    assert found.provenance["tuned"]["from"] == first.digest
+    assert found.provenance["tuned"]["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--minutes", "20"], "at most 15, got 20"),
+        (["--replay-share", "1"], "under 1, got 1"),
+        (["--positions", "0"], "--positions must be at least 1"),
+    ],
+)
+def test_bad_options_are_named(
+    command: Callable[..., argparse.Namespace], flags: list[str], message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        tune.run(command(*flags))
