@@ -13,7 +13,7 @@ from support.greedy import until_end
 class LlamaCpp:
     """One GGUF file behind llama.cpp's HTTP routes, on one thread.
 
-    Keys and values are kept in float32, where llama.cpp's default is float16.
+    Attention is computed in float32; llama.cpp's defaults round it to float16.
     """
 
     def __init__(self, file: Path) -> None:
@@ -24,6 +24,7 @@ class LlamaCpp:
         settings.n_ctx = 512
         settings.n_parallel = 1
         settings.cache_type_k = settings.cache_type_v = module.ggml_type.GGML_TYPE_F32
+        settings.flash_attn_type = module.llama_flash_attn_type(0)
         settings.cpuparams.n_threads = 1
         settings.cpuparams_batch.n_threads = 1
         self._server: Any = module.Server(settings)
