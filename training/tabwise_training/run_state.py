@@ -146,7 +146,7 @@ def draw_losses(out: Path) -> Path:
 
     rows = read_log(out)
     figure, left = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    trained = [(int(r["tokens"]) / 1e6, float(r["loss"])) for r in rows if r["loss"]]
+    trained = [(float(r["tokens"]) / 1e6, float(r["loss"])) for r in rows if r["loss"]]
     left.plot(*zip(*trained, strict=True), lw=0.8, color="tab:blue")
     left.set(xlabel="million tokens", ylabel="training loss, nats per token")
     valid = [
