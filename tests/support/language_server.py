@@ -23,6 +23,7 @@ def isolated(folder: Path, **more: str) -> dict[str, str]:
     return {
         **kept,
         "TABWISE_STATE_DIR": str(folder / "state"),
+        "TABWISE_LSP_MIN_CONFIDENCE": "0",  # a random model is never sure
         "TABWISE_CONFIG": str(config),
         **more,
     }
