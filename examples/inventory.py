@@ -31,6 +31,9 @@ class Inventory:
             raise  # <here> ValueError(f"only {self.items[name].quantity} {name}")
         self.items[name].quantity -= quantity
 
+    def __contains__(self, name: str) -> bool:
+        return name in  # <here> self.items
+
     def get(self, name: str) -> Item:
         return self  # <here>.items[name]
 
@@ -38,5 +41,12 @@ class Inventory:
         """The value of everything in stock."""
         return  # <here> sum(item.total() for item in self.items.values())
 
-    def __len__(self) -> int:
-        return  # <here> len(self.items)
+
+def main() -> None:
+    inventory = Inventory()
+    inventory.add(Item("apple", 0.5, 12))
+    print(inventory.total())
+
+
+if __name__  # <here> == "__main__":
+    main()
