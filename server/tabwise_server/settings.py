@@ -75,8 +75,8 @@ class LspSettings:
     max_prefix_chars: int = 6_000
     max_suffix_chars: int = 1_500
     max_new_tokens: int = 48
-    # exp(mean log-probability) below which nothing shows; at 0.5 the shipped model shows
-    # four in ten, a quarter of them right to the last character (held-out packages)
+    # exp(mean log-probability) below which nothing shows; at 0.5 the shipped model
+    # shows four in ten, a quarter of them exactly right (validation packages)
     min_confidence: float = 0.5
     log_file: str | None = None
     log_level: str = "INFO"
