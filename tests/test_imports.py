@@ -117,7 +117,9 @@ def test_package_files_are_empty_but_for_the_version() -> None:
                 node
                 for node in body
                 if not (isinstance(node, ast.Expr | ast.Assign))
-                or ("__version__" not in ast.unparse(node)
-                and not isinstance(node, ast.Expr))
+                or (
+                    "__version__" not in ast.unparse(node)
+                    and not isinstance(node, ast.Expr)
+                )
             ]
             assert rest == [], f"{file} has more than a version"
