@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for finding in findings:
             mark = "wrong" if finding.remedy else "ok"
-            print(f"{mark:<6}{finding.name:<14}{finding.detail}")
+            print(f"{mark:<6}{finding.name:<20}{finding.detail}")
             if finding.remedy:
                 print(f"{'':<20}-> {finding.remedy}")
     return 1 if any(finding.remedy for finding in findings) else 0
