@@ -115,13 +115,13 @@ class NativeRunner:
         self._library.tabwise_copy_slot(self._handle, source, target, tokens)
 
     def counters(self) -> tuple[int, int]:
-        """(steps that had helpers, times a stalled helper was waited for)."""
+        """(steps that began with helpers, times that a busy machine made them rest)."""
         self._check_open()
-        helped, stalled = ctypes.c_int64(), ctypes.c_int64()
+        helped, rests = ctypes.c_int64(), ctypes.c_int64()
         self._library.tabwise_counters(
-            self._handle, ctypes.byref(helped), ctypes.byref(stalled)
+            self._handle, ctypes.byref(helped), ctypes.byref(rests)
         )
-        return helped.value, stalled.value
+        return helped.value, rests.value
 
     def _step(self, chunks: Sequence[Chunk], wanted: Ints, logits_at: int) -> None:
         """Run all chunks' tokens as one batch; logits_at: room for (len(wanted),

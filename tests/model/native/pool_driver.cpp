@@ -56,7 +56,7 @@ bool stall(Pool& pool) {
 bool a_stalled_helper_rests() {
   Pool pool(1);
   CHECK(stall(pool));
-  CHECK(pool.stalled() == 1);
+  CHECK(pool.rests() == 1);
   const int64_t helped = pool.helped();
   pool.begin_step();
   bool alone = true;

@@ -89,7 +89,7 @@ void tabwise_copy_slot(TabwiseModel* model, int source, int target, int tokens) 
   if (source != target) copy_slot(*model, source, target, tokens);
 }
 
-void tabwise_counters(const TabwiseModel* model, int64_t* helped, int64_t* stalled) {
+void tabwise_counters(const TabwiseModel* model, int64_t* helped, int64_t* rests) {
   *helped = model->pool.helped();
-  *stalled = model->pool.stalled();
+  *rests = model->pool.rests();
 }

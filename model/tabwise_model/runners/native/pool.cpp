@@ -15,12 +15,13 @@ constexpr uint64_t FIELD_MASK = (uint64_t(1) << FIELD) - 1;
 constexpr auto HELPER_SPIN = 50us;
 constexpr int SPINS_BETWEEN_CLOCKS = 32;
 
-// A helper that holds up its caller for longer than its piece can take is preempted:
-// the machine is busy, and one thread alone is faster. It rests, longer each time.
-constexpr auto STALL = 150us;
+// A helper that is preempted with a piece in hand holds up its caller: on a busy machine
+// one thread alone is faster. The pieces that helpers do earn them credit, the time that
+// the caller waits is taken from it, and without credit they rest, longer each time.
+constexpr auto FIRST_CREDIT = 150us;
+constexpr auto MOST_CREDIT = 3ms;
 constexpr auto FIRST_REST = 20ms;
 constexpr auto LONGEST_REST = 1280ms;
-constexpr int STEPS_TO_FORGIVE = 64;
 
 void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -32,7 +33,7 @@ void pause() {
 
 }  // namespace
 
-Pool::Pool(int helpers) : rest_(FIRST_REST) {
+Pool::Pool(int helpers) : credit_(FIRST_CREDIT), rest_(FIRST_REST) {
   try {
     for (int i = 0; i < helpers; ++i)
       helpers_.emplace_back([this, i] { help(i + 1); });
@@ -51,23 +52,25 @@ Pool::~Pool() {
 }
 
 void Pool::begin_step() {
-  helping_ = !helpers_.empty() && Clock::now() >= rest_until_;
+  const Clock::time_point now = Clock::now();
+  helping_ = !helpers_.empty() && now >= rest_until_;
   if (!helping_) return;
   ++helped_;
+  forgive(now);
   wanted_ = true;
   if (sleepers_ == 0) return;  // both sequentially consistent: see sleep_until_wanted
   { const std::lock_guard<std::mutex> lock(mutex_); }
   wake_.notify_all();
 }
 
-void Pool::end_step() {
-  if (!helping_) return;
-  release_helpers();
-  if (++clean_steps_ % STEPS_TO_FORGIVE == 0)
-    rest_ = std::max<Clock::duration>(rest_ / 2, FIRST_REST);
+// As long without a rest as the last one took halves the next.
+void Pool::forgive(Clock::time_point now) {
+  if (now - good_since_ < rest_) return;
+  good_since_ = now;
+  rest_ = std::max<Clock::duration>(rest_ / 2, FIRST_REST);
 }
 
-void Pool::release_helpers() {
+void Pool::end_step() {
   helping_ = false;
   wanted_ = false;
 }
@@ -86,10 +89,12 @@ void Pool::run(int pieces, Piece piece, const void* context) {
   int own = 0;
   for (int i; claim(true, &i); ++own) piece(context, i, 0);
   if (own == pieces) return;
-  await_helpers(pieces - own, (Clock::now() - start) / std::max(own, 1));
+  const Clock::duration a_piece = (Clock::now() - start) / std::max(own, 1);
+  credit_ = std::min<Clock::duration>(credit_ + (pieces - own) * a_piece, MOST_CREDIT);
+  await_helpers(pieces - own);
 }
 
-void Pool::await_helpers(int pieces, Clock::duration a_piece) {
+void Pool::await_helpers(int pieces) {
   const auto done = [&] {
     return done_by_helpers_.load(std::memory_order_acquire) == pieces;
   };
@@ -100,15 +105,16 @@ void Pool::await_helpers(int pieces, Clock::duration a_piece) {
   const Clock::time_point start = Clock::now();
   while (!done()) std::this_thread::yield();  // it may wait for this very core
   const Clock::time_point now = Clock::now();
-  if (now - start > STALL + 2 * a_piece) rest_helpers(now);
+  credit_ -= now - start;
+  if (credit_ < Clock::duration::zero()) rest_helpers(now);
 }
 
 void Pool::rest_helpers(Clock::time_point now) {
-  ++stalled_;
-  clean_steps_ = 0;
-  rest_until_ = now + rest_;
+  end_step();
+  ++rests_;
+  credit_ = FIRST_CREDIT;
+  rest_until_ = good_since_ = now + rest_;
   rest_ = std::min<Clock::duration>(rest_ * 2, LONGEST_REST);
-  release_helpers();
 }
 
 // A claim succeeds only on the ticket it has read, phase included, and the phase cannot

@@ -30,7 +30,7 @@ class Pool {
   void run(int pieces, Piece piece, const void* context);
 
   int64_t helped() const { return helped_; }
-  int64_t stalled() const { return stalled_; }
+  int64_t rests() const { return rests_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -38,9 +38,9 @@ class Pool {
   void help(int thread);
   void sleep_until_wanted();
   bool claim(bool from_below, int* piece);
-  void await_helpers(int pieces, Clock::duration a_piece);
+  void await_helpers(int pieces);
   void rest_helpers(Clock::time_point now);
-  void release_helpers();
+  void forgive(Clock::time_point now);
 
   // Written by the caller before a ticket is issued; a helper reads them only after a
   // successful claim, which keeps the phase, and so them, alive.
@@ -62,10 +62,11 @@ class Pool {
   uint64_t phase_ = 0;
   bool helping_ = false;
   int64_t helped_ = 0;
-  int64_t stalled_ = 0;
+  int64_t rests_ = 0;
+  Clock::duration credit_;
+  Clock::duration rest_;  // how long the next one takes
   Clock::time_point rest_until_{};
-  Clock::duration rest_;
-  int clean_steps_ = 0;
+  Clock::time_point good_since_{};
 };
 
 // Calls body(piece, thread) for every piece.

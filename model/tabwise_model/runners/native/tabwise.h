@@ -66,6 +66,7 @@ TABWISE_API void tabwise_step(TabwiseModel* model, int rows, const int32_t* toke
 TABWISE_API void tabwise_copy_slot(TabwiseModel* model, int source, int target,
                                    int tokens);
 
-// Steps since creation that ran with helpers, and phases that waited for a stalled one.
+// Steps since creation that began with helpers, and how often these went to rest because
+// they cost more than they did.
 TABWISE_API void tabwise_counters(const TabwiseModel* model, int64_t* helped,
-                                  int64_t* stalled);
+                                  int64_t* rests);
