@@ -65,13 +65,16 @@ async def test_a_client_that_leaves_the_queue_is_never_computed() -> None:
 
 
 async def test_one_that_leaves_disturbs_no_other() -> None:
-    async with running_backend(HeldRunner()) as backend:
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
         texts = [f"shared head {n}" for n in range(20)]
         alone = [(await backend.post(OURS, body(t)))[1]["text"] for t in texts]
+        runner.hold()
         tasks = [ask(backend, body(t)) for t in texts]
-        await until(lambda: backend.service.engine.running > 0)
+        await until(lambda: backend.service.places.taken == len(texts))
         for task in tasks[::2]:
             task.cancel()
+        runner.release()
         answers = await asyncio.gather(*tasks[1::2])
         assert [answer["text"] for _, answer in answers] == alone[1::2]
 
