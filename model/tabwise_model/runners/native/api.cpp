@@ -76,13 +76,13 @@ void tabwise_step(TabwiseModel* model, int rows, const int32_t* tokens,
                   const int32_t* wanted_rows, float* logits) {
   const Batch whole = {rows, tokens, slots, positions, wanted, wanted_rows, logits};
   int in_part[STEP_ROWS], seen = 0;
-  model->pool.begin_step();
   for (int first = 0; first < rows; first += STEP_ROWS) {
     const int count = rows - first < STEP_ROWS ? rows - first : STEP_ROWS;
     const size_t vocab = model->shape.vocab;
+    model->pool.begin_step();
     model->step(*model, part_of(whole, first, count, in_part, &seen, vocab));
+    model->pool.end_step();
   }
-  model->pool.end_step();
 }
 
 void tabwise_copy_slot(TabwiseModel* model, int source, int target, int tokens) {

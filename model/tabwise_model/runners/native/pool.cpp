@@ -1,6 +1,9 @@
 #include "pool.h"
 
+#include <time.h>
+
 #include <algorithm>
+
 #include <system_error>
 
 using namespace std::chrono_literals;
@@ -15,13 +18,21 @@ constexpr uint64_t FIELD_MASK = (uint64_t(1) << FIELD) - 1;
 constexpr auto HELPER_SPIN = 50us;
 constexpr int SPINS_BETWEEN_CLOCKS = 32;
 
-// A helper that is preempted with a piece in hand holds up its caller: on a busy machine
-// one thread alone is faster. The pieces that helpers do earn them credit, the time that
-// the caller waits is taken from it, and without credit they rest, longer each time.
+// On a busy machine one thread alone is faster: a helper that is preempted with a piece
+// in hand holds up its caller, and one on its caller's core takes the time from it. What
+// helpers do earns them credit, the time that the caller waits or does not run is taken
+// from it, and without credit they rest, longer each time.
 constexpr auto FIRST_CREDIT = 150us;
 constexpr auto MOST_CREDIT = 3ms;
 constexpr auto FIRST_REST = 20ms;
 constexpr auto LONGEST_REST = 1280ms;
+
+// How long the calling thread has run.
+std::chrono::nanoseconds time_run() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
 
 void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -56,6 +67,7 @@ void Pool::begin_step() {
   helping_ = !helpers_.empty() && now >= rest_until_;
   if (!helping_) return;
   ++helped_;
+  step_ = {now, time_run(), {}, 0, 0};
   forgive(now);
   wanted_ = true;
   if (sleepers_ == 0) return;  // both sequentially consistent: see sleep_until_wanted
@@ -71,8 +83,15 @@ void Pool::forgive(Clock::time_point now) {
 }
 
 void Pool::end_step() {
-  helping_ = false;
-  wanted_ = false;
+  if (!helping_) return;
+  const Clock::time_point now = Clock::now();
+  const Clock::duration all = now - step_.start, ran = time_run() - step_.run_before;
+  const Clock::duration worked = std::min(ran, all - step_.waited);
+  credit_ += worked * step_.helpers_pieces / std::max(step_.own_pieces, 1);
+  credit_ -= std::max(all - ran - step_.waited, Clock::duration::zero());
+  credit_ = std::min<Clock::duration>(credit_, MOST_CREDIT);
+  if (credit_ < Clock::duration::zero()) rest_helpers(now);
+  release_helpers();
 }
 
 void Pool::run(int pieces, Piece piece, const void* context) {
@@ -85,13 +104,11 @@ void Pool::run(int pieces, Piece piece, const void* context) {
   done_by_helpers_.store(0, std::memory_order_relaxed);
   ++phase_;
   ticket_.store(phase_ << 2 * FIELD | uint64_t(pieces), std::memory_order_release);
-  const Clock::time_point start = Clock::now();
   int own = 0;
   for (int i; claim(true, &i); ++own) piece(context, i, 0);
-  if (own == pieces) return;
-  const Clock::duration a_piece = (Clock::now() - start) / std::max(own, 1);
-  credit_ = std::min<Clock::duration>(credit_ + (pieces - own) * a_piece, MOST_CREDIT);
-  await_helpers(pieces - own);
+  step_.own_pieces += own;
+  step_.helpers_pieces += pieces - own;
+  if (own < pieces) await_helpers(pieces - own);
 }
 
 void Pool::await_helpers(int pieces) {
@@ -105,16 +122,22 @@ void Pool::await_helpers(int pieces) {
   const Clock::time_point start = Clock::now();
   while (!done()) std::this_thread::yield();  // it may wait for this very core
   const Clock::time_point now = Clock::now();
+  step_.waited += now - start;
   credit_ -= now - start;
   if (credit_ < Clock::duration::zero()) rest_helpers(now);
 }
 
 void Pool::rest_helpers(Clock::time_point now) {
-  end_step();
+  release_helpers();
   ++rests_;
   credit_ = FIRST_CREDIT;
   rest_until_ = good_since_ = now + rest_;
   rest_ = std::min<Clock::duration>(rest_ * 2, LONGEST_REST);
+}
+
+void Pool::release_helpers() {
+  helping_ = false;
+  wanted_ = false;
 }
 
 // A claim succeeds only on the ticket it has read, phase included, and the phase cannot

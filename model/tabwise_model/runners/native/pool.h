@@ -40,7 +40,16 @@ class Pool {
   bool claim(bool from_below, int* piece);
   void await_helpers(int pieces);
   void rest_helpers(Clock::time_point now);
+  void release_helpers();
   void forgive(Clock::time_point now);
+
+  // What this step has cost and brought so far.
+  struct Step {
+    Clock::time_point start;
+    Clock::duration run_before;  // the caller's time on a processor, at the start
+    Clock::duration waited;      // for helpers, beyond the usual
+    int own_pieces, helpers_pieces;
+  };
 
   // Written by the caller before a ticket is issued; a helper reads them only after a
   // successful claim, which keeps the phase, and so them, alive.
@@ -61,6 +70,7 @@ class Pool {
   // The caller's own.
   uint64_t phase_ = 0;
   bool helping_ = false;
+  Step step_{};
   int64_t helped_ = 0;
   int64_t rests_ = 0;
   Clock::duration credit_;
