@@ -27,6 +27,7 @@ FinishKind = Literal["end", "line", "block", "length"]
 MAX_NEW_TOKENS = 512
 MAX_TOP_K = 65_536
 MAX_CONTEXT = 64  # chunks
+MAX_CANDIDATES = 4
 MAX_PATH = 4_096  # code points, as the next
 MAX_NAME = 256
 
@@ -74,6 +75,8 @@ class CompletionRequest:
 
     session: names the stream of requests that share a prefix cache (one document).
     deadline_ms: from receipt; after it the work is dropped and the answer is 504.
+    candidates: how many distinct completions are wanted, the best first; fewer may
+    come back.
     """
 
     prefix: str
@@ -92,6 +95,7 @@ class CompletionRequest:
     deadline_ms: float | None = attrs.field(
         default=None, validator=between(1, 3_600_000)
     )
+    candidates: int = attrs.field(default=1, validator=between(1, MAX_CANDIDATES))
 
 
 @attrs.frozen(kw_only=True)
@@ -105,9 +109,21 @@ class Timings:
 
 
 @attrs.frozen(kw_only=True)
+class Alternative:
+    """Another completion of the same request, less likely than the first."""
+
+    text: str
+    finish: FinishKind
+    tokens: int
+    mean_logprob: float
+    min_logprob: float
+
+
+@attrs.frozen(kw_only=True)
 class CompletionResponse:
     """One completion. mean_logprob, min_logprob: natural logs over its tokens; 0.0
-    when there are none. cached_tokens: how much of the prompt the prefix cache held."""
+    when there are none. cached_tokens: how much of the prompt the prefix cache held.
+    alternatives: what else was found where more than one candidate was asked for."""
 
     text: str
     finish: FinishKind
@@ -118,6 +134,7 @@ class CompletionResponse:
     cached_tokens: int
     model: str
     timings: Timings
+    alternatives: list[Alternative] = attrs.field(factory=list)
 
 
 @attrs.frozen(kw_only=True)
