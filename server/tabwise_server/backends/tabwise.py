@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -31,6 +34,8 @@ from tabwise_server.wire import (
 
 # Past a request's own deadline, how long its 504 may take to arrive.
 GRACE_S = 0.25
+# Balancers hash it, so that a document's requests meet the same backend's cache.
+SESSION_HEADER = "X-Tabwise-Session"
 HEALTH_TIMEOUT_S = 5.0
 
 
@@ -52,6 +57,7 @@ class TabwiseBackend:
         self._connect_timeout_s = connect_timeout_ms / 1000
         self._on_status = on_status
         self._session: aiohttp.ClientSession | None = None
+        self._salt = secrets.token_bytes(16)
 
     async def start(self) -> None:
         try:
@@ -67,7 +73,11 @@ class TabwiseBackend:
             deadline_s = request.deadline_ms / 1000 + GRACE_S
         try:
             data = await self._call(
-                "POST", "/v1/tabwise/complete", unstructure(request), deadline_s
+                "POST",
+                "/v1/tabwise/complete",
+                unstructure(request),
+                deadline_s,
+                self._affinity(request),
             )
         except BackendUnavailable as error:
             self._on_status(Status("offline", str(error)))
@@ -98,15 +108,28 @@ class TabwiseBackend:
             await self._session.close()
             self._session = None
 
+    def _affinity(self, request: CompletionRequest) -> dict[str, str]:
+        """The session's header, salted: it names no file to whoever logs it, and two
+        people who open the same path are two sessions."""
+        if request.session is None:
+            return {}
+        name = hashlib.blake2b(request.session.encode(), key=self._salt, digest_size=8)
+        return {SESSION_HEADER: name.hexdigest()}
+
     async def _call(
-        self, method: str, path: str, body: dict[str, Any] | None, total_s: float | None
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        total_s: float | None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(
             total=total_s, sock_connect=self._connect_timeout_s
         )
         try:
             async with self._open().request(
-                method, self.url + path, json=body, timeout=timeout
+                method, self.url + path, json=body, headers=headers, timeout=timeout
             ) as response:
                 data = await _read_json(response)
         except aiohttp.ServerTimeoutError as error:  # while connecting
