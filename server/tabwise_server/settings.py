@@ -11,7 +11,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -33,6 +33,20 @@ def at_least(low: float) -> Any:
             )
 
     return check
+
+
+def one_of(choices: Sequence[str]) -> Any:
+    """An attrs validator: a value of `choices`. Raises SettingsError."""
+
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value not in choices:
+            known = ", ".join(choices)
+            raise SettingsError(f"{attribute.name} must be {known}, got {value!r}")
+
+    return check
+
+
+BACKEND_KINDS = ("tabwise", "openai", "llamacpp")
 
 
 @attrs.frozen(kw_only=True)
@@ -57,7 +71,7 @@ class ServeSettings:
     daemon: bool = False  # write the state file, exit when idle
     # daemon only; 0 for never
     idle_exit_s: float = attrs.field(default=1_800.0, validator=at_least(0))
-    api_key: str | None = None
+    api_key: str | None = attrs.field(default=None, repr=False)
     allowed_origins: str = ""  # web pages that may ask, e.g. "https://a.b, https://c.d"
     # for a request's body to arrive
     body_timeout_s: float = attrs.field(default=10.0, validator=at_least(0.001))
@@ -86,8 +100,18 @@ class LspSettings:
 class BackendSettings:
     """[backend]: where completions come from. url None: the local shared daemon."""
 
+    # several are a pool, e.g. "http://a:8000, http://b:8000"
     url: str | None = None
-    api_key: str | None = None
+    kind: str = attrs.field(default="tabwise", validator=one_of(BACKEND_KINDS))
+    model: str | None = None  # openai: as the server calls it
+    template: str | None = None  # openai: its family; None to tell by the model's name
+    # the key, env:NAME, or keyring:SERVICE/USER
+    api_key: str | None = attrs.field(default=None, repr=False)
+    ca_file: str | None = None  # PEM; trusted beside the system's authorities
+    client_cert: str | None = None  # PEM; shown to servers that ask for one
+    client_key: str | None = None  # PEM; None: it is in client_cert
+    # of a pool: when another is asked too; None: past the 95th percentile
+    hedge_ms: float | None = attrs.field(default=None, validator=at_least(1))
     connect_timeout_ms: float = 1_000.0
     start_timeout_s: float = 60.0
 
@@ -199,8 +223,9 @@ def _convert(section: str, key: str, value: Any, source: str) -> Any:
     try:
         return _as(kind, value)
     except (TypeError, ValueError, KeyError) as error:
+        got = "another kind" if key == "api_key" else repr(value)
         raise SettingsError(
-            f"{key} must be {_NAMES[kind]}, got {value!r} {where}"
+            f"{key} must be {_NAMES[kind]}, got {got} {where}"
         ) from error
 
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from support.scripted_backend import ScriptedBackend
+from tabwise_server.backends.http import Endpoint
 from tabwise_server.backends.protocol import ConnectionLost, Status
 from tabwise_server.backends.tabwise import TabwiseBackend
 from tabwise_server.errors import (
@@ -23,7 +24,7 @@ REQUEST = CompletionRequest(prefix="x = ", session="doc")
 async def test_a_completion_comes_back_and_the_request_arrives_whole(
     scripted: ScriptedBackend,
 ) -> None:
-    backend = TabwiseBackend(scripted.url)
+    backend = TabwiseBackend(Endpoint(scripted.url))
     assert (await backend.complete(REQUEST)).text == "suggested()"
     assert scripted.requests == [REQUEST]
     assert (await backend.health()).ready
@@ -34,7 +35,7 @@ async def test_cancelling_closes_the_request_so_that_the_server_stops(
     scripted: ScriptedBackend,
 ) -> None:
     scripted.gate.clear()
-    backend = TabwiseBackend(scripted.url)
+    backend = TabwiseBackend(Endpoint(scripted.url))
     task = asyncio.create_task(backend.complete(REQUEST))
     await scripted.wait_for(lambda: len(scripted.requests) == 1)
     task.cancel()
@@ -59,7 +60,7 @@ async def test_each_refusal_becomes_its_error(
     scripted: ScriptedBackend, status: int, error: type[TabwiseError]
 ) -> None:
     scripted.status = status
-    backend = TabwiseBackend(scripted.url)
+    backend = TabwiseBackend(Endpoint(scripted.url))
     with pytest.raises(error, match="as the test wants it"):
         await backend.complete(REQUEST)
     await backend.close()
@@ -69,7 +70,7 @@ async def test_a_server_that_never_answers_costs_no_more_than_the_deadline(
     scripted: ScriptedBackend,
 ) -> None:
     scripted.gate.clear()
-    backend = TabwiseBackend(scripted.url)
+    backend = TabwiseBackend(Endpoint(scripted.url))
     hurried = CompletionRequest(prefix="x", deadline_ms=10)
     with pytest.raises(DeadlineExceeded):
         await backend.complete(hurried)
@@ -78,7 +79,7 @@ async def test_a_server_that_never_answers_costs_no_more_than_the_deadline(
 
 async def test_nobody_there_is_a_lost_connection_and_an_offline_status() -> None:
     seen: list[Status] = []
-    backend = TabwiseBackend("http://127.0.0.1:9", on_status=seen.append)
+    backend = TabwiseBackend(Endpoint("http://127.0.0.1:9"), on_status=seen.append)
     with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1:9"):
         await backend.complete(REQUEST)
     assert [status.state for status in seen] == ["offline"]
@@ -90,7 +91,7 @@ async def test_the_environments_proxy_is_not_used_for_loopback(
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    backend = TabwiseBackend(scripted.url)
+    backend = TabwiseBackend(Endpoint(scripted.url))
     assert (await backend.complete(REQUEST)).text == "suggested()"
     await backend.close()
 
@@ -103,8 +104,8 @@ async def test_something_else_on_that_port_is_called_what_it_is() -> None:
 
     server = await asyncio.start_server(other, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    backend = TabwiseBackend(f"http://127.0.0.1:{port}")
-    with pytest.raises(BackendUnavailable, match="not a Tabwise backend"):
+    backend = TabwiseBackend(Endpoint(f"http://127.0.0.1:{port}"))
+    with pytest.raises(BackendUnavailable, match="not such a backend"):
         await backend.complete(REQUEST)
     await backend.close()
     server.close()

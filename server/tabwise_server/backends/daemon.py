@@ -17,6 +17,7 @@ from pathlib import Path
 
 import attrs
 
+from tabwise_server.backends.http import Endpoint
 from tabwise_server.backends.protocol import (
     ConnectionLost,
     Health,
@@ -178,9 +179,8 @@ def client_of(
     settings: BackendSettings,
     on_status: StatusListener = ignore_status,
 ) -> TabwiseBackend:
-    return TabwiseBackend(
-        state.url, state.token, settings.connect_timeout_ms, on_status
-    )
+    endpoint = Endpoint(state.url, state.token, settings.connect_timeout_ms)
+    return TabwiseBackend(endpoint, on_status)
 
 
 def spawn_daemon() -> subprocess.Popen[bytes]:

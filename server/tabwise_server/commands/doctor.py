@@ -16,8 +16,9 @@ import attrs
 import platformdirs
 
 from tabwise_server import __version__
-from tabwise_server.backends.daemon import last_words, process_exists
-from tabwise_server.backends.tabwise import TabwiseBackend
+from tabwise_server.backends.choose import open_clients
+from tabwise_server.backends.daemon import client_of, last_words, process_exists
+from tabwise_server.backends.protocol import Backend
 from tabwise_server.daemon_state import read_state
 from tabwise_server.errors import SettingsError, TabwiseError
 from tabwise_server.settings import Settings, load_settings, state_folder
@@ -149,20 +150,27 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
     elif not process_exists(state.pid):
         yield Finding("daemon", "ended unasked; the next start replaces it")
     else:
-        yield _health("daemon", TabwiseBackend(state.url, state.token), "tabwise stop")
+        daemon = client_of(state, settings.backend)
+        yield _health("daemon", state.url, daemon, "tabwise stop")
 
 
 def _remote(settings: Settings) -> Iterator[Finding]:
-    url = settings.backend.url
-    if url is not None:
-        client = TabwiseBackend(url, settings.backend.api_key)
-        yield _health("backend", client, "check backend.url and the machine behind it")
+    if settings.backend.url is None:
+        return
+    remedy = "check backend.url and the machine behind it"
+    try:
+        clients = open_clients(settings.backend)
+    except SettingsError as error:
+        yield Finding("backend", str(error), "correct that option")
+        return
+    for url, client in clients.items():
+        yield _health("backend", url, client, remedy)
 
 
 CHECKS: tuple[Check, ...] = (_configuration, _state, _model, _daemon, _remote)
 
 
-def _health(name: str, client: TabwiseBackend, remedy: str) -> Finding:
+def _health(name: str, url: str, client: Backend, remedy: str) -> Finding:
     async def ask() -> Finding:
         try:
             health = await client.health()
@@ -170,7 +178,7 @@ def _health(name: str, client: TabwiseBackend, remedy: str) -> Finding:
             return Finding(name, str(error), remedy)
         finally:
             await client.close()
-        detail = f"{client.url}: {health.model} on {health.device}, {health.status}"
+        detail = f"{url}: {health.model} on {health.device}, {health.status}"
         return Finding(name, detail, None if health.ready else "wait until it is ready")
 
     return asyncio.run(ask())

@@ -1,0 +1,318 @@
+"""One HTTP endpoint: its key, TLS, proxy, and its failures as our errors.
+
+Knows no model and no wire form. Redirects are not followed: code goes where the
+settings say, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import attrs
+
+from tabwise_server.backends.protocol import ConnectionLost
+from tabwise_server.errors import (
+    BackendUnavailable,
+    BadRequest,
+    DeadlineExceeded,
+    Overloaded,
+    SettingsError,
+    TabwiseError,
+    Unauthorized,
+)
+
+# Past a request's own deadline, how long its 504 may take to arrive.
+GRACE_S = 0.25
+HEALTH_TIMEOUT_S = 5.0
+MAX_EVENT_BYTES = 1 << 20
+
+
+@attrs.frozen(kw_only=True)
+class Tls:
+    """Beside the system's certificate authorities: more of them (ca_file), and what
+    this client shows of itself (client_cert; client_key if that file has none)."""
+
+    ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+
+
+class Endpoint:
+    """Connections to one address, kept alive. Its repr and its errors hold no key."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        connect_timeout_ms: float = 1_000.0,
+        tls: Tls | None = None,
+    ) -> None:
+        """Raises SettingsError for an address, key or certificate that cannot work."""
+        self.url = _checked_url(url)
+        self._headers = _headers(api_key)
+        self._connect_timeout_s = connect_timeout_ms / 1000
+        self._ssl = make_context(tls or Tls()) if url.startswith("https:") else None
+        self._proxy = proxy_for(self.url)
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.url!r})"
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        total_s: float | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """The answer's JSON object. Raises as `open` does, and BackendUnavailable for
+        an answer that is none."""
+        async with self.open(method, path, body, total_s, headers) as response:
+            return await read_object(response)
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        total_s: float | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A response that is no refusal. Leaving the block before the end of its body
+        closes the connection, which tells the server to stop.
+
+        total_s: for all of the block. Raises ConnectionLost, DeadlineExceeded, or the
+        error that the status stands for.
+        """
+        timeout = aiohttp.ClientTimeout(
+            total=total_s, sock_connect=self._connect_timeout_s
+        )
+        try:
+            async with self._opened().request(
+                method,
+                self.url + path,
+                json=body,
+                headers=headers,
+                timeout=timeout,
+                proxy=self._proxy,
+                allow_redirects=False,
+            ) as response:
+                if response.status >= 300:
+                    raise await self._refusal(response)
+                yield response
+        except aiohttp.ServerTimeoutError as error:  # while connecting
+            raise ConnectionLost(f"{self.url} does not answer") from error
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"{self.url} took too long") from error
+        except aiohttp.ClientSSLError as error:
+            raise BackendUnavailable(
+                f"{self.url}: {_reason(error)}; backend.ca_file names an authority to "
+                "trust"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionLost(f"{self.url}: {_reason(error)}") from error
+
+    async def text(self, path: str, total_s: float = HEALTH_TIMEOUT_S) -> str:
+        """The body of GET `path`."""
+        async with self.open("GET", path, None, total_s) as response:
+            return await response.text()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=0, ssl=True if self._ssl is None else self._ssl
+            )
+            self._session = aiohttp.ClientSession(
+                headers=self._headers, trust_env=False, connector=connector
+            )
+        return self._session
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> TabwiseError:
+        status = response.status
+        if status < 400:
+            place = response.headers.get("Location", "elsewhere")
+            return BackendUnavailable(
+                f"{self.url} sends on to {place}; set backend.url to that if right"
+            )
+        said = _message_of(await response.read())
+        text = f"{self.url}: {said or f'HTTP status {status}'}"
+        if status in (401, 403):
+            return Unauthorized(f"{text}; set backend.api_key")
+        if status == 504:
+            return DeadlineExceeded(text)
+        if status in (429, 503):
+            return Overloaded(text, _retry_after_s(response))
+        if status < 500:
+            return BadRequest(text)
+        return BackendUnavailable(text)
+
+
+def make_context(tls: Tls) -> ssl.SSLContext:
+    """Verifies servers by the system's authorities and ours. Raises SettingsError."""
+    context = ssl.create_default_context()
+    try:
+        if tls.ca_file is not None:
+            context.load_verify_locations(Path(tls.ca_file).expanduser())
+    except OSError as error:
+        raise SettingsError(
+            f"ca_file must be a PEM file of certificates, got {tls.ca_file!r}: "
+            f"{_reason(error)} ([backend])"
+        ) from error
+    if tls.client_cert is None:
+        return context
+    key = None if tls.client_key is None else Path(tls.client_key).expanduser()
+    try:
+        context.load_cert_chain(Path(tls.client_cert).expanduser(), key)
+    except OSError as error:
+        raise SettingsError(
+            f"client_cert and client_key must be a PEM certificate and its key, got "
+            f"{tls.client_cert!r}: {_reason(error)} ([backend])"
+        ) from error
+    return context
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy of the environment (or the system) for `url`; none for loopback.
+
+    Raises SettingsError for a SOCKS proxy, which is not spoken here.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if is_loopback(host) or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    known = urllib.request.getproxies()
+    proxy = known.get(parts.scheme) or known.get("all")
+    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
+        kind = urlsplit(proxy).scheme or "a nameless"
+        raise SettingsError(
+            f"the environment's proxy for {url} is of kind {kind}; only http proxies "
+            "are spoken: set HTTPS_PROXY, or NO_PROXY to go without"
+        )
+    return proxy
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def read_object(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The body as a JSON object. Raises BackendUnavailable if it is none."""
+    try:
+        data = json.loads(await response.read())
+    except ValueError as error:
+        raise BackendUnavailable(
+            f"{response.url.origin()} is not such a backend: its answer is not JSON"
+        ) from error
+    if not isinstance(data, dict):
+        raise BackendUnavailable(
+            f"{response.url.origin()} is not such a backend: no JSON object"
+        )
+    return data
+
+
+async def read_events(
+    response: aiohttp.ClientResponse,
+) -> AsyncIterator[dict[str, Any]]:
+    """The JSON objects of an event stream up to [DONE]; a body that is plain JSON,
+    from a server that does not stream, is the one event.
+
+    Raises BackendUnavailable for what is neither.
+    """
+    if response.content_type == "application/json":
+        yield await read_object(response)
+        return
+    rest = b""
+    async for data in response.content.iter_any():
+        *lines, rest = (rest + data).split(b"\n")
+        if len(rest) > MAX_EVENT_BYTES:
+            raise BackendUnavailable(f"{response.url.origin()} sends endless lines")
+        for line in lines:
+            field, _, value = line.strip().partition(b":")
+            if field == b"data" and value.strip() == b"[DONE]":
+                return
+            if field in (b"data", b"error") and value:
+                yield _event(value, response)
+
+
+def _event(value: bytes, response: aiohttp.ClientResponse) -> dict[str, Any]:
+    try:
+        event = json.loads(value)
+    except ValueError as error:
+        raise BackendUnavailable(
+            f"{response.url.origin()} sent an event that is not JSON"
+        ) from error
+    if not isinstance(event, dict):
+        raise BackendUnavailable(f"{response.url.origin()} sent an event of no object")
+    if "error" in event:
+        said = _message_of(value) or "it failed"
+        raise BackendUnavailable(f"{response.url.origin()}: {said}")
+    return event
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(
+            "url must be an address like http://host:8000, got one of scheme "
+            f"{parts.scheme or 'none'!r} ([backend])"
+        )
+    if parts.username or parts.password:
+        raise SettingsError(
+            f"url must hold no user or password ({parts.hostname}); use api_key = "
+            '"env:NAME" or "keyring:service/user" ([backend])'
+        )
+    return url.rstrip("/")
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    if api_key is None:
+        return {}
+    if not api_key.isascii() or not api_key.isprintable():
+        raise SettingsError(
+            "api_key must be printable ASCII on one line (its value is not shown)"
+        )
+    return {"Authorization": f"Bearer {api_key}"}
+
+
+def _message_of(body: bytes) -> str | None:
+    """What an error's JSON says: our form, OpenAI's, vLLM's, or FastAPI's detail."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(data, dict):
+        return None
+    error = data.get("error", data)
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("detail")
+    return str(error)[:300] if error else None
+
+
+def _retry_after_s(response: aiohttp.ClientResponse) -> float:
+    given = response.headers.get("Retry-After", "")
+    return min(float(given), 60.0) if given.isdecimal() else 1.0
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
