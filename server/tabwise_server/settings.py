@@ -89,9 +89,14 @@ class LspSettings:
     max_prefix_chars: int = 6_000
     max_suffix_chars: int = 1_500
     max_new_tokens: int = 48
-    # exp(mean log-probability) below which nothing shows; at 0.5 the shipped model
-    # shows four in ten, a quarter of them exactly right (validation packages)
-    min_confidence: float = 0.5
+    # of pieces of other open files; None: as the backend's model is known to use
+    context_chars: int | None = attrs.field(default=None, validator=at_least(0))
+    # how sure the model must be: quiet, balanced or eager (docs/suggestions.md)
+    level: str = attrs.field(
+        default="balanced", validator=one_of(("quiet", "balanced", "eager"))
+    )
+    # overrides level: exp(mean log-probability) below which nothing shows, 0..1
+    min_confidence: float | None = None
     log_file: str | None = None
     log_level: str = "INFO"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import attrs
 from tabwise_server.backends.choose import open_backend
 from tabwise_server.errors import BadRequest
 from tabwise_server.settings import Settings, load_settings
+from tabwise_server.suggest.levels import confidence_of, threshold
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.positions import content_length, split_lines
 from tabwise_server.suggest.privacy import is_secret
@@ -68,8 +68,8 @@ async def complete(place: Place, settings: Settings) -> Result:
         latency_ms = (time.perf_counter() - began) * 1000
     finally:
         await backend.close()
-    confidence = math.exp(min(response.mean_logprob, 0.0))
-    shaping = ShapeOptions(min_confidence=lsp.min_confidence)
+    confidence = confidence_of(response)
+    shaping = ShapeOptions(min_confidence=threshold(lsp.level, lsp.min_confidence))
     return Result(
         text=shape(response.text, place, confidence, shaping),
         raw=response.text,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import math
 import traceback
 from collections import OrderedDict
 
@@ -20,6 +19,7 @@ from tabwise_server.backends.protocol import Backend
 from tabwise_server.errors import TabwiseError
 from tabwise_server.settings import LspSettings
 from tabwise_server.suggest.brackets import CLOSERS, QUOTES
+from tabwise_server.suggest.levels import confidence_of, threshold
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.prompt import PromptOptions, build_request
 from tabwise_server.suggest.shape import ShapeOptions, shape, trim_overlap
@@ -56,7 +56,9 @@ class Session:
         self._name = name
         self._backend = backend
         self._settings = settings
-        self._shape = ShapeOptions(min_confidence=settings.min_confidence)
+        self._shape = ShapeOptions(
+            min_confidence=threshold(settings.level, settings.min_confidence)
+        )
         self._shown: Shown | None = None
         self._cache: OrderedDict[bytes, str | None] = OrderedDict()
         self._flight: Flight | None = None
@@ -134,7 +136,7 @@ class Session:
         """Ask the backend, shape its answer, remember it. No failure passes."""
         try:
             response = await self._backend.complete(request)
-            confidence = math.exp(min(response.mean_logprob, 0.0))
+            confidence = confidence_of(response)
             text = shape(response.text, place, confidence, self._shape)
         except TabwiseError as error:
             logger.info("no completion: %s", error)

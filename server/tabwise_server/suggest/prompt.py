@@ -10,11 +10,13 @@ that a keystroke only appends and the backend's prefix cache stays warm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from tabwise_server.suggest.place import Place, indent_of, opens_block
 from tabwise_server.suggest.syntax import surroundings
-from tabwise_server.wire import CompletionRequest, StopKind
+from tabwise_server.wire import CompletionRequest, ContextChunk, StopKind
 
 
 @attrs.frozen(kw_only=True)
@@ -28,14 +30,21 @@ class PromptOptions:
 
 
 def build_request(
-    place: Place, options: PromptOptions, session: str | None = None
+    place: Place,
+    options: PromptOptions,
+    session: str | None = None,
+    context: Sequence[ContextChunk] = (),
 ) -> CompletionRequest:
-    """The request for `place`; line endings become LF, whatever the document's are."""
+    """The request for `place`; line endings become LF, whatever the document's are.
+
+    context: see `choose_context`; the most useful last.
+    """
     return CompletionRequest(
         prefix=_as_lf(cut_prefix(place.prefix, options.max_prefix_chars)),
         suffix=_as_lf(cut_suffix(place.suffix, options.max_suffix_chars)),
         path=place.path,
         language=place.language,
+        context=list(context),
         max_new_tokens=options.max_new_tokens,
         stop=choose_stop(place),
         session=session,

@@ -1,0 +1,35 @@
+"""How sure the model must be before anything shows.
+
+The thresholds are chosen on validation packages, never on test ones, by
+`tabwise evaluate --filters`; run it again for another checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tabwise_server.wire import Alternative, CompletionResponse
+
+# exp(mean log-probability) below which nothing shows.
+THRESHOLDS: Mapping[str, float] = MappingProxyType(
+    {"quiet": 0.75, "balanced": 0.5, "eager": 0.3}
+)
+
+
+def threshold(level: str, min_confidence: float | None = None) -> float:
+    """The confidence that `level` asks for; `min_confidence` overrides it.
+
+    Raises KeyError for a level that is none; settings let no such one through.
+
+    >>> threshold("eager", 0.9)
+    0.9
+    """
+    return THRESHOLDS[level] if min_confidence is None else min_confidence
+
+
+def confidence_of(response: CompletionResponse | Alternative) -> float:
+    """How sure the model was of a completion, 0..1; 1 where the backend does not say
+    (some give no log-probabilities)."""
+    return math.exp(min(response.mean_logprob, 0.0))
