@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 import attrs
 
 from tabwise_model.healing import TokenIndex
-from tabwise_model.request import Finish, Generation, GenerationRequest
+from tabwise_model.request import Finish, Generation, GenerationRequest, Search, Stop
 from tabwise_model.runners.protocol import Chunk, Logits, Runner
-from tabwise_model.sampling import NotFinite
 from tabwise_model.scheduler import Admission, Scheduler
+from tabwise_model.search import LineSearch
 from tabwise_model.sequence import Sequence
+from tabwise_model.slots import Slot
 from tabwise_model.tokenizer import Tokenizer
 
 
@@ -92,7 +94,9 @@ class Engine:
             )
         if request.id in self._by_id:
             raise ValueError(f"request {request.id!r} is already running")
-        sequence = Sequence(request, self._clock())
+        if request.search is not None:
+            self._check_search(request, request.search)
+        sequence = Sequence(request, self._clock(), self._index)
         self._by_id[request.id] = sequence
         self._scheduler.add(sequence)
         if request.deadline is not None:
@@ -110,7 +114,9 @@ class Engine:
         if planned:
             self.counters.steps += 1
             try:
-                logits = self.runner.extend([chunk for _, chunk in planned])
+                logits = self.runner.extend(
+                    [c for _, chunks in planned for c in chunks]
+                )
             except Exception as error:  # noqa: BLE001 - whatever the runner raises
                 self._fail([sequence for sequence, _ in planned], error)
             else:
@@ -123,7 +129,14 @@ class Engine:
         self._scheduler.forget()
         return self._hand_out()
 
-    def _schedule(self) -> list[tuple[Sequence, Chunk]]:
+    def _check_search(self, request: GenerationRequest, search: Search) -> None:
+        most = self.runner.n_slots
+        if not 1 <= search.width <= most:
+            raise ValueError(f"a search's width must be 1..{most}, got {search.width}")
+        if request.stop is not Stop.LINE or request.sampling.temperature > 0:
+            raise ValueError("a search needs stop 'line' and temperature 0")
+
+    def _schedule(self) -> list[tuple[Sequence, list[Chunk]]]:
         now = self._clock()
         if now >= self._next_deadline:
             self._expire(now)
@@ -154,28 +167,47 @@ class Engine:
         self.counters.cached_tokens += placement.cached
 
     def _postprocess(
-        self, planned: list[tuple[Sequence, Chunk]], logits: Logits
+        self, planned: list[tuple[Sequence, list[Chunk]]], logits: Logits
     ) -> None:
-        vocab = self.tokenizer.vocab_size  # the model's may be padded beyond
-        for (sequence, chunk), row in zip(planned, logits, strict=True):
-            assert sequence.slot is not None
-            sequence.slot.tokens.extend(chunk.tokens)
+        # the model's vocabulary may be padded beyond the tokenizer's
+        rows = iter(logits[:, : self.tokenizer.vocab_size])
+        for sequence, chunks in planned:
+            mine = list(islice(rows, len(chunks)))
+            sequence.computed(chunks)
             if sequence.decoding:
-                self.counters.decode_tokens += 1
+                self.counters.decode_tokens += len(chunks)
             else:
-                self.counters.prefill_tokens += len(chunk.tokens)
-                sequence.pending = sequence.pending[len(chunk.tokens) :]
+                self.counters.prefill_tokens += len(chunks[0].tokens)
                 if sequence.pending:
                     continue
                 sequence.begin_decoding(self._clock())
-            heal = sequence.heal
-            allowed = self._index.allowed(heal) if heal else None
             try:
-                token, logprob = sequence.sampler.choose(row[:vocab], allowed)
-            except NotFinite as error:
-                self._fail([sequence], error)
-            else:
-                self._take(sequence, token, logprob)
+                if sequence.search is not None:
+                    self._advance(sequence, sequence.search, mine)
+                else:
+                    self._choose(sequence, mine[0])
+            except Exception as error:  # noqa: BLE001 - logits that are not finite, or
+                self._fail([sequence], error)  # whatever the runner raises
+
+    def _choose(self, sequence: Sequence, row: Logits) -> None:
+        """Take the next token by sampling."""
+        heal = sequence.heal
+        allowed = self._index.allowed(heal) if heal else None
+        token, logprob = sequence.sampler.choose(row, allowed, sequence.copied())
+        self._take(sequence, token, logprob)
+
+    def _advance(
+        self, sequence: Sequence, search: LineSearch, rows: list[Logits]
+    ) -> None:
+        """Take a search one step on, its hypotheses' keys and values with it."""
+        if not search.advance(rows):
+            self._finish(sequence, Finish.LINE)
+            return
+        for source, target, tokens, start in sequence.fork(search.alive):
+            self.runner.copy_slot(source.index, target.index, tokens, start)
+        if any(self._fills(home) for home in sequence.homes):
+            search.give_up()
+            self._finish(sequence, Finish.LINE)
 
     def _take(self, sequence: Sequence, token: int, logprob: float) -> None:
         """Append a chosen token, and end the request where it ends."""
@@ -183,21 +215,21 @@ class Engine:
             self._finish(sequence, Finish.END)
             return
         finish = sequence.append(token, logprob, self._bytes[token])
-        if finish is None and self._fills_slot(sequence):
+        assert sequence.slot is not None
+        if finish is None and self._fills(sequence.slot):
             finish = Finish.LENGTH
         if finish is not None:
             self._finish(sequence, finish)
 
-    def _fills_slot(self, sequence: Sequence) -> bool:
-        """Whether the newest token takes the last place in the slot."""
-        assert sequence.slot is not None
-        return len(sequence.slot.tokens) + 1 >= self.runner.slot_tokens
+    def _fills(self, slot: Slot) -> bool:
+        """Whether the next token takes the last place in the slot."""
+        return len(slot.tokens) + 1 >= self.runner.slot_tokens
 
     def _fail(self, sequences: Iterable[Sequence], error: Exception) -> None:
         """End these with the error; what their slots hold is not to be trusted."""
         for sequence in sequences:
-            if sequence.slot is not None:
-                sequence.slot.keep(0)
+            for slot in sequence.homes:
+                slot.keep(0)
             sequence.error = f"{type(error).__name__}: {error}"
             self._finish(sequence, Finish.FAILED)
 

@@ -17,10 +17,18 @@ Ids = npt.NDArray[np.intp]
 
 
 class TokenIndex:
-    """The tokens of a vocabulary by what they begin with."""
+    """The tokens of a vocabulary by what they begin with.
+
+    bytes_of: by id. ends: ids of the sentinels. line_ends: those, and tokens that are
+    blank up to a line break.
+    """
 
     def __init__(self, token_bytes: Sequence[bytes]) -> None:
         """token_bytes: bytes by id; an empty one (a sentinel) is never allowed."""
+        self.bytes_of = token_bytes
+        self.ends = np.array([i for i, b in enumerate(token_bytes) if not b], np.intp)
+        breaks = [i for i, b in enumerate(token_bytes) if _breaks_line(b)]
+        self.line_ends = np.array([*breaks, *self.ends], np.intp)
         order = sorted((b, i) for i, b in enumerate(token_bytes) if b)
         self._bytes = [b for b, _ in order]
         self._ids = np.array([i for _, i in order], dtype=np.intp)
@@ -40,6 +48,10 @@ class TokenIndex:
         parts = (required[:n] for n in range(1, min(len(required), self._longest + 1)))
         shorter = [self._exact[part] for part in parts if part in self._exact]
         return np.concatenate([np.array(shorter, np.intp), self._ids[first:last]])
+
+
+def _breaks_line(piece: bytes) -> bool:
+    return piece.lstrip(b" \t").startswith((b"\n", b"\r\n"))
 
 
 def _after(required: bytes) -> bytes:

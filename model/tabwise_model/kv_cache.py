@@ -33,10 +33,10 @@ class KVCache:
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
 
-    def copy(self, source: int, target: int, tokens: int) -> None:
-        """Make the first `tokens` tokens of slot `target` those of `source`."""
+    def copy(self, source: int, target: int, tokens: int, start: int = 0) -> None:
+        """Make tokens `start` to `tokens` of slot `target` those of `source`."""
         for kept in (self.keys, self.values):
-            kept[:, target, :, :tokens] = kept[:, source, :, :tokens]
+            kept[:, target, :, start:tokens] = kept[:, source, :, start:tokens]
 
 
 class SlotView:

@@ -6,6 +6,8 @@ from enum import Enum
 
 import attrs
 
+from tabwise_model.copying import CopySource
+
 
 class Stop(Enum):
     """Where a completion ends, besides its end token and its token limit."""
@@ -22,6 +24,7 @@ class Finish(Enum):
     LINE = "line"
     BLOCK = "block"
     LENGTH = "length"  # max_new_tokens, or the slot's capacity
+    UNSURE = "unsure"  # no line is as likely as the search was asked for
     CANCELLED = "cancelled"
     EXPIRED = "expired"  # the deadline passed
     FAILED = "failed"  # the runner raised; `Generation.error` says what
@@ -37,6 +40,31 @@ class Sampling:
 
 
 @attrs.frozen(kw_only=True)
+class Search:
+    """Look for the likeliest line (see `search.py`), for greedy requests that stop at a
+    line's end.
+
+    width: unfinished lines kept. min_probability: a line less likely is not wanted, and
+    the search ends as soon as none can be as likely.
+    """
+
+    width: int = 4
+    min_probability: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class Line:
+    """A line that a search found; `logprobs` are those of its tokens, `probability` is
+    that of the line and its end, by whatever tokens."""
+
+    text: bytes
+    tokens: list[int]
+    logprobs: list[float]
+    probability: float
+    finish: Finish
+
+
+@attrs.frozen(kw_only=True)
 class GenerationRequest:
     """One sequence to continue.
 
@@ -46,6 +74,8 @@ class GenerationRequest:
     block_indent: columns of indentation of the cursor's line, for Stop.BLOCK.
     heal: bytes that the generation must begin with; they stand before the cursor
     already, so they are no part of the result (see `healing.py`).
+    search: None takes one token at a time, by `sampling`. copy: texts whose repetition
+    counts as a second opinion (see `copying.py`).
     """
 
     id: str
@@ -57,6 +87,8 @@ class GenerationRequest:
     block_indent: int = 0
     session: str | None = None
     deadline: float | None = None
+    search: Search | None = None
+    copy: CopySource | None = None
 
 
 @attrs.define(kw_only=True)
@@ -66,7 +98,8 @@ class Generation:
     text: bytes of the completion, cut at its stop (may end inside a UTF-8 character).
     tokens: those that begin before the cut; the last may reach past it, when a newline
     stands inside it. logprobs: one natural-log probability per kept token, at
-    temperature 1. Times are seconds.
+    temperature 1. probability: of the line as found by a search, None without one;
+    alternatives: the other lines that it found. Times are seconds.
     """
 
     id: str
@@ -80,3 +113,5 @@ class Generation:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     error: str | None = None
+    probability: float | None = None
+    alternatives: list[Line] = attrs.Factory(list)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from tabwise_model.copying import Copied, mix
 from tabwise_model.healing import Ids
 from tabwise_model.request import Sampling
 
@@ -26,12 +27,21 @@ class Sampler:
             np.random.default_rng(sampling.seed) if sampling.temperature > 0 else None
         )
 
-    def choose(self, logits: Logits, allowed: Ids | None = None) -> tuple[int, float]:
+    def choose(
+        self,
+        logits: Logits,
+        allowed: Ids | None = None,
+        copied: Copied | None = None,
+    ) -> tuple[int, float]:
         """(token, natural log of its probability at temperature 1) of logits (V,).
 
         Greedy takes the highest, the first among equals. allowed: ids to choose from,
-        all others having no probability; None for all. Raises NotFinite.
+        all others having no probability; None for all. copied: a second opinion to mix
+        in. Raises NotFinite.
         """
+        if copied is not None:
+            with np.errstate(divide="ignore"):
+                logits = np.log(probabilities(logits, copied))
         if allowed is not None:
             place, logprob = self.choose(logits[allowed])
             return int(allowed[place]), logprob
@@ -55,3 +65,16 @@ class Sampler:
         edges = np.exp(shifted / self._sampling.temperature).cumsum()
         place = np.searchsorted(edges, self._rng.random() * edges[-1], side="right")
         return int(ids[min(int(place), len(ids) - 1)])
+
+
+def probabilities(
+    logits: Logits, copied: Copied | None = None
+) -> npt.NDArray[np.float32]:
+    """Softmax of logits (V,), with what may be copied mixed in. Raises NotFinite."""
+    top = logits.max()
+    if not math.isfinite(top):
+        raise NotFinite("the model computed logits that are not finite")
+    p: npt.NDArray[np.float32] = np.exp(logits - top)
+    p /= p.sum()
+    mix(p, copied)
+    return p

@@ -57,33 +57,30 @@ class Scheduler:
             self._queue.remove(sequence)
         else:
             self._running.remove(sequence)
-            self._slots.release(sequence.slot)
+            self._slots.release(sequence.slot, sequence.scratch)
 
     def admit(self, now: float) -> Admission | None:
         """Give the first in the queue a slot; None if there is no slot or no queue."""
         if not self._queue:
             return None
-        placement = self._slots.acquire(self._queue[0].request.prompt)
+        first = self._queue[0]
+        placement = self._slots.acquire(first.request.prompt, first.scratch_wanted)
         if placement is None:
             return None
         sequence = self._queue.popleft()
-        sequence.enter(placement.slot, placement.cached, now)
+        sequence.enter(placement, now)
         self._running.append(sequence)
         return Admission(sequence, placement)
 
-    def plan(self) -> list[tuple[Sequence, Chunk]]:
-        """The next step's chunk of each sequence that takes part."""
+    def plan(self) -> list[tuple[Sequence, list[Chunk]]]:
+        """The next step's chunks of each sequence that takes part."""
         prefilling = [s for s in self._running if not s.decoding]
         shares = iter(fair_shares([len(s.pending) for s in prefilling], self._chunk))
         planned = []
         for sequence in self._running:
-            tokens = sequence.pending
-            if not sequence.decoding:
-                tokens = tokens[: next(shares)]
-            if tokens:
-                assert sequence.slot is not None
-                chunk = Chunk(sequence.slot.index, len(sequence.slot.tokens), tokens)
-                planned.append((sequence, chunk))
+            chunks = sequence.chunks(None if sequence.decoding else next(shares))
+            if chunks:
+                planned.append((sequence, chunks))
         return planned
 
     def forget(self) -> None:

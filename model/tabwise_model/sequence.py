@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from tabwise_model.request import Finish, Generation, GenerationRequest
+from tabwise_model.copying import Copied
+from tabwise_model.healing import TokenIndex
+from tabwise_model.request import Finish, Generation, GenerationRequest, Line
+from tabwise_model.runners.protocol import Chunk
 from tabwise_model.sampling import Sampler
-from tabwise_model.slots import Slot
+from tabwise_model.search import CONTEXT, Hypothesis, LineSearch
+from tabwise_model.slots import Placement, Slot, common_prefix
 from tabwise_model.stop import StopScanner
 
 
 class Sequence:
-    """A request with its slot, its pending tokens and its text so far.
+    """A request with its slots, its pending tokens and its text so far.
 
     pending: tokens whose keys and values are not yet in the slot: the rest of the
-    prompt, then the newest chosen token. slot: None while queued. Times are the
-    engine clock's seconds, None for what has not happened.
+    prompt, then the newest chosen token. slot: the prompt's, None while queued.
+    scratch: where a search keeps its other hypotheses. Times are the engine clock's
+    seconds, None for what has not happened.
     """
 
-    def __init__(self, request: GenerationRequest, arrived: float) -> None:
+    def __init__(
+        self, request: GenerationRequest, arrived: float, index: TokenIndex
+    ) -> None:
         self.request = request
         self.pending = request.prompt
         self.slot: Slot | None = None
+        self.scratch: tuple[Slot, ...] = ()
+        self.search = (
+            LineSearch(request, request.search, index) if request.search else None
+        )
+        self.homes: list[Slot] = []  # of the search's living hypotheses
         self.sampler = Sampler(request.sampling)
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
@@ -27,18 +39,79 @@ class Sequence:
         self.decoding = False  # the whole prompt has been computed
         self.heal = request.heal  # bytes still to be written again
         self.error: str | None = None
+        self._probability: float | None = None
+        self._alternatives: list[Line] = []
         self._scanner = StopScanner(request.stop, request.block_indent)
         self._begins: list[int] = []  # bytes of text before each token
+        self._written: list[int] = []  # all chosen tokens
         self._arrived = arrived
         self._admitted: float | None = None
         self._first_token: float | None = None
 
-    def enter(self, slot: Slot, cached: int, now: float) -> None:
-        """Take `slot`, which holds the first `cached` tokens of the prompt."""
-        self.slot = slot
-        self.cached_tokens = cached
-        self.pending = self.request.prompt[cached:]
+    @property
+    def scratch_wanted(self) -> int:
+        return self.request.search.width - 1 if self.request.search else 0
+
+    def enter(self, placement: Placement, now: float) -> None:
+        """Take slots, the first of which holds the beginning of the prompt."""
+        self.slot, self.scratch = placement.slot, placement.scratch
+        self.homes = [placement.slot]
+        self.cached_tokens = placement.cached
+        self.pending = self.request.prompt[placement.cached :]
         self._admitted = now
+
+    def chunks(self, share: int | None = None) -> list[Chunk]:
+        """What to compute next: at most `share` tokens of the prompt, or the newest
+        token of every hypothesis."""
+        if self.search is not None and self.decoding:
+            return [
+                Chunk(home.index, len(home.tokens), hypothesis.written[-1:])
+                for home, hypothesis in zip(self.homes, self.search.alive, strict=True)
+            ]
+        tokens = self.pending[:share]
+        if not tokens:
+            return []
+        assert self.slot is not None
+        return [Chunk(self.slot.index, len(self.slot.tokens), tokens)]
+
+    def computed(self, chunks: list[Chunk]) -> None:
+        """Note in the slots what has been computed of `chunks`."""
+        for home, chunk in zip(self.homes, chunks, strict=True):
+            home.tokens.extend(chunk.tokens)
+        if not self.decoding:
+            self.pending = self.pending[len(chunks[0].tokens) :]
+
+    def copied(self) -> Copied | None:
+        """What may be copied behind the text so far."""
+        if self.request.copy is None:
+            return None
+        return self.request.copy.predict(
+            (*self.request.prompt[-CONTEXT:], *self._written)
+        )
+
+    def fork(self, alive: list[Hypothesis]) -> list[tuple[Slot, Slot, int, int]]:
+        """Give each new hypothesis a slot: its parent's, or a copy of it.
+
+        Returns the copies to make, (source, target, tokens, of which the target has).
+        """
+        assert self.slot is not None
+        kept = {child.parent for child in alive}
+        spare = [s for s in (self.slot, *self.scratch) if s not in self.homes]
+        spare += [s for i, s in enumerate(self.homes) if i not in kept]
+        homes, copies = [], []
+        for child in alive:
+            parent = self.homes[child.parent]
+            if child.parent in kept:
+                kept.remove(child.parent)
+                homes.append(parent)
+                continue
+            target = spare.pop()
+            shared = common_prefix(target.tokens, parent.tokens)
+            copies.append((parent, target, len(parent.tokens), shared))
+            target.tokens = list(parent.tokens)
+            homes.append(target)
+        self.homes = homes
+        return copies
 
     def begin_decoding(self, now: float) -> None:
         self.decoding = True
@@ -50,6 +123,7 @@ class Sequence:
         What only writes again what stands before the cursor is no part of the result.
         """
         self.pending = (token,)
+        self._written.append(token)
         healed = min(len(piece), len(self.heal))
         self.heal, piece = self.heal[healed:], piece[healed:]
         if healed and not piece:
@@ -69,6 +143,8 @@ class Sequence:
         """What became of the request, at `now`."""
         admitted = now if self._admitted is None else self._admitted
         first = now if self._first_token is None else self._first_token
+        if self.search is not None and finish is Finish.LINE:
+            finish = self._take_found(self.search)
         return Generation(
             id=self.request.id,
             finish=finish,
@@ -81,7 +157,21 @@ class Sequence:
             prefill_s=first - admitted,
             decode_s=now - first,
             error=self.error,
+            probability=self._probability,
+            alternatives=self._alternatives,
         )
+
+    def _take_found(self, search: LineSearch) -> Finish:
+        """Make the likeliest line the result; returns how it ended."""
+        found = search.lines()
+        if not found:
+            self._probability = 0.0
+            return Finish.UNSURE
+        best, *self._alternatives = found
+        self.tokens, self.logprobs = best.tokens, best.logprobs
+        self._scanner.text = bytearray(best.text)
+        self._probability = best.probability
+        return best.finish
 
     def _keep(self, length: int) -> None:
         """Cut the text to `length` bytes, and drop every token that begins past it."""

@@ -33,13 +33,10 @@ class StopScanner:
         return None
 
     def _end_of_line(self) -> int | None:
-        while True:
-            at = self.text.find(b"\n", self._scanned)
-            if at < 0:
-                return None
-            if self.text[:at].strip():
-                return _before_carriage_return(self.text, at)
-            self._scanned = at + 1
+        cut = end_of_line(self.text, self._scanned)
+        if cut is None:  # what is blank up to here stays so
+            self._scanned = self.text.rfind(b"\n") + 1
+        return cut
 
     def _end_of_block(self) -> int | None:
         while True:
@@ -57,7 +54,17 @@ class StopScanner:
             self._scanned = at + 1
 
 
-def _before_carriage_return(text: bytearray, at: int) -> int:
+def end_of_line(text: bytes | bytearray, scanned: int = 0) -> int | None:
+    """Where the first line with something visible ends, None if it does not yet. No
+    such line ends in the first `scanned` bytes."""
+    while (at := text.find(b"\n", scanned)) >= 0:
+        if text[:at].strip():
+            return _before_carriage_return(text, at)
+        scanned = at + 1
+    return None
+
+
+def _before_carriage_return(text: bytes | bytearray, at: int) -> int:
     return at - 1 if at and text[at - 1] == ord("\r") else at
 
 

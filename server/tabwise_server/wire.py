@@ -6,6 +6,7 @@ values out of range raise BadRequest naming the field.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -22,7 +23,7 @@ from cattrs.gen import make_dict_structure_fn
 from tabwise_server.errors import BadRequest
 
 StopKind = Literal["line", "block", "none"]
-FinishKind = Literal["end", "line", "block", "length"]
+FinishKind = Literal["end", "line", "block", "length", "unsure"]
 
 MAX_NEW_TOKENS = 512
 MAX_TOP_K = 65_536
@@ -32,6 +33,13 @@ MAX_PATH = 4_096  # code points, as the next
 MAX_NAME = 256
 
 T = TypeVar("T")
+
+
+def _mean_probability(answer: Any) -> float:
+    """Where a backend does not tell how probable its line is."""
+    return math.exp(min(answer.mean_logprob, 0.0)) if answer.text else 0.0
+
+
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
@@ -76,7 +84,8 @@ class CompletionRequest:
     session: names the stream of requests that share a prefix cache (one document).
     deadline_ms: from receipt; after it the work is dropped and the answer is 504.
     candidates: how many distinct completions are wanted, the best first; fewer may
-    come back.
+    come back. min_confidence: a line less probable is not wanted; the work ends, with
+    an empty text, as soon as none can be as probable.
     """
 
     prefix: str
@@ -96,6 +105,7 @@ class CompletionRequest:
         default=None, validator=between(1, 3_600_000)
     )
     candidates: int = attrs.field(default=1, validator=between(1, MAX_CANDIDATES))
+    min_confidence: float = attrs.field(default=0.0, validator=between(0, 1))
 
 
 @attrs.frozen(kw_only=True)
@@ -117,13 +127,18 @@ class Alternative:
     tokens: int
     mean_logprob: float
     min_logprob: float
+    confidence: float = attrs.field(
+        default=attrs.Factory(_mean_probability, takes_self=True)
+    )
 
 
 @attrs.frozen(kw_only=True)
 class CompletionResponse:
     """One completion. mean_logprob, min_logprob: natural logs over its tokens; 0.0
     when there are none. cached_tokens: how much of the prompt the prefix cache held.
-    alternatives: what else was found where more than one candidate was asked for."""
+    alternatives: what else was found where more than one candidate was asked for.
+    confidence: the probability of this very line, or exp(mean_logprob) where the
+    backend gives none."""
 
     text: str
     finish: FinishKind
@@ -135,6 +150,9 @@ class CompletionResponse:
     model: str
     timings: Timings
     alternatives: list[Alternative] = attrs.field(factory=list)
+    confidence: float = attrs.field(
+        default=attrs.Factory(_mean_probability, takes_self=True)
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tabwise_model.healing import TokenIndex
 from tabwise_model.request import GenerationRequest
 from tabwise_model.scheduler import MIN_SHARE, Scheduler, fair_shares
 from tabwise_model.sequence import Sequence
@@ -38,7 +39,8 @@ def test_shares_use_the_budget_and_always_advance_the_oldest(
 
 
 def sequence(prompt: list[int]) -> Sequence:
-    return Sequence(GenerationRequest(id="any", prompt=tuple(prompt)), 0.0)
+    request = GenerationRequest(id="any", prompt=tuple(prompt))
+    return Sequence(request, 0.0, TokenIndex([b"x"]))
 
 
 def test_requests_get_slots_in_the_order_in_which_they_came() -> None:
@@ -63,7 +65,7 @@ def test_those_that_decode_take_part_in_every_step() -> None:
         scheduler.admit(0.0)
     decoding.begin_decoding(0.0)
     decoding.pending = (7,)
-    planned = {id(s): chunk.tokens for s, chunk in scheduler.plan()}
+    planned = {id(s): chunks[0].tokens for s, chunks in scheduler.plan()}
     assert planned == {
         id(decoding): (7,),
         id(prefilling[0]): (1,) * 16,

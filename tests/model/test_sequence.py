@@ -1,8 +1,9 @@
 import pytest
 
+from tabwise_model.healing import TokenIndex
 from tabwise_model.request import Finish, GenerationRequest, Stop
 from tabwise_model.sequence import Sequence
-from tabwise_model.slots import Slot
+from tabwise_model.slots import Placement, Slot
 
 PIECES = {1: b"re", 2: b"turn", 3: b"\n", 4: b" x\n  y", 5: b"\r\n"}
 
@@ -10,7 +11,7 @@ PIECES = {1: b"re", 2: b"turn", 3: b"\n", 4: b" x\n  y", 5: b"\r\n"}
 def said(tokens: list[int], stop: Stop = Stop.LINE) -> tuple[Sequence, Finish | None]:
     """A sequence after these tokens were chosen, the n-th at log-probability -n."""
     request = GenerationRequest(id="a", prompt=(9,), stop=stop, max_new_tokens=5)
-    sequence, finish = Sequence(request, 0.0), None
+    sequence, finish = Sequence(request, 0.0, TokenIndex([b"x"])), None
     for place, token in enumerate(tokens, start=1):
         assert finish is None
         finish = sequence.append(token, -float(place), PIECES[token])
@@ -45,7 +46,7 @@ def test_times_add_up_whenever_it_ends() -> None:
     sequence, _ = said([1])
     queued = sequence.result(Finish.EXPIRED, 3.0)
     assert (queued.queue_s, queued.prefill_s, queued.decode_s) == (3.0, 0.0, 0.0)
-    sequence.enter(Slot(0), 0, 1.0)
+    sequence.enter(Placement(Slot(0), 0, None), 1.0)
     prefilling = sequence.result(Finish.CANCELLED, 3.0)
     assert (prefilling.queue_s, prefilling.prefill_s) == (1.0, 2.0)
     sequence.begin_decoding(1.5)

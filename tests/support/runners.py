@@ -44,8 +44,9 @@ class HashRunner:
         ]
         return np.stack([self._append(single) for single in singles])
 
-    def copy_slot(self, source: int, target: int, tokens: int) -> None:
-        assert tokens <= len(self.held[source])
+    def copy_slot(self, source: int, target: int, tokens: int, start: int = 0) -> None:
+        assert start <= tokens <= len(self.held[source])
+        assert self.held[target][:start] == self.held[source][:start]
         self.held[target] = self.held[source][:tokens]
 
     def _append(self, chunk: Chunk) -> Logits:

@@ -106,13 +106,15 @@ class NativeRunner:
         self._step([chunk], array("i", rows), logits.ctypes.data)
         return logits[:, : self.config.vocab_size]
 
-    def copy_slot(self, source: int, target: int, tokens: int) -> None:
+    def copy_slot(self, source: int, target: int, tokens: int, start: int = 0) -> None:
         self._check_open()
         for slot in (source, target):
             self._check_slot(slot)
         if not 0 <= tokens <= self.slot_tokens:
             raise BadChunk(f"tokens must be 0..{self.slot_tokens}, got {tokens}")
-        self._library.tabwise_copy_slot(self._handle, source, target, tokens)
+        if not 0 <= start <= tokens:
+            raise BadChunk(f"start must be 0..{tokens}, got {start}")
+        self._library.tabwise_copy_slot(self._handle, source, target, tokens, start)
 
     def counters(self) -> tuple[int, int]:
         """(steps that began with helpers, times that a busy machine made them rest)."""

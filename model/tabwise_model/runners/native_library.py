@@ -46,7 +46,7 @@ _SIGNATURES = {
         None,
         [_POINTER, _INT, *[_POINTER] * 3, _INT, *[_POINTER] * 2],
     ),
-    "tabwise_copy_slot": (None, [_POINTER, _INT, _INT, _INT]),
+    "tabwise_copy_slot": (None, [_POINTER, _INT, _INT, _INT, _INT]),
     "tabwise_counters": (None, [_POINTER, _POINTER, _POINTER]),
 }
 

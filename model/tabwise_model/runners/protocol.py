@@ -49,6 +49,7 @@ class Runner(Protocol):
         """Append one chunk; returns (T, V) logits after each of its tokens."""
         ...
 
-    def copy_slot(self, source: int, target: int, tokens: int) -> None:
-        """Make the first `tokens` tokens of `target` those of `source`."""
+    def copy_slot(self, source: int, target: int, tokens: int, start: int = 0) -> None:
+        """Make the first `tokens` tokens of `target` those of `source`; the first
+        `start` of them are already."""
         ...

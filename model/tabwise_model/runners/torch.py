@@ -65,8 +65,8 @@ class TorchRunner:
         logits: Logits = self._run([chunk], last_only=False)[0]
         return logits
 
-    def copy_slot(self, source: int, target: int, tokens: int) -> None:
-        self._cache.copy(source, target, tokens)
+    def copy_slot(self, source: int, target: int, tokens: int, start: int = 0) -> None:
+        self._cache.copy(source, target, tokens, start)
 
     @torch.inference_mode()
     def _run(self, chunks: Sequence[Chunk], *, last_only: bool) -> Logits:

@@ -8,8 +8,9 @@ import time
 
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.engine import Engine
-from tabwise_model.prompt import fim_prompt, plain_prompt
-from tabwise_model.request import Generation, GenerationRequest, Sampling, Stop
+from tabwise_model.infill import MIN_PROMPT, Hole, Infiller, Wanted
+from tabwise_model.prompt import plain_prompt
+from tabwise_model.request import Generation, GenerationRequest, Line, Sampling, Stop
 from tabwise_model.runners.protocol import Runner
 from tabwise_server.errors import BadRequest
 from tabwise_server.serving.bridge import EngineBridge
@@ -17,6 +18,7 @@ from tabwise_server.serving.limits import Places
 from tabwise_server.serving.metrics import Metrics
 from tabwise_server.settings import ServeSettings
 from tabwise_server.wire import (
+    Alternative,
     CodeRequest,
     CodeResponse,
     CompletionRequest,
@@ -25,7 +27,7 @@ from tabwise_server.wire import (
 )
 
 TAB_COLUMNS = 8
-MIN_PROMPT = 32  # tokens that a prompt may always have
+SEARCH_WIDTH = 4  # lines carried on at once; measured in docs/evaluation.md
 
 
 class CompletionService:
@@ -46,6 +48,7 @@ class CompletionService:
         self.started = time.monotonic()
         self.last_request = time.monotonic()
         self._room = min(runner.slot_tokens, checkpoint.config.block_size)
+        self._infiller = Infiller(checkpoint.tokenizer, self._room)
         self._ids = itertools.count()
 
     async def start(self) -> None:
@@ -67,33 +70,35 @@ class CompletionService:
         self, request: CompletionRequest, received: float
     ) -> CompletionResponse:
         """Fill in between prefix and suffix. received: monotonic seconds."""
-        new_tokens = self._new_tokens(request.max_new_tokens)
-        prompt = fim_prompt(
-            self.checkpoint.tokenizer,
-            request.prefix,
-            request.suffix,
-            [(chunk.path, chunk.text) for chunk in request.context],
-            window=self._room - new_tokens,
-        )
         deadline = request.deadline_ms
         result = await self._generate(
-            GenerationRequest(
-                id=str(next(self._ids)),
-                prompt=prompt.ids,
-                heal=prompt.heal,
-                max_new_tokens=new_tokens,
-                sampling=Sampling(
-                    temperature=request.temperature,
-                    top_k=request.top_k,
-                    seed=request.seed,
+            self._infiller.request(
+                str(next(self._ids)),
+                Hole(
+                    prefix=request.prefix,
+                    suffix=request.suffix,
+                    context=[(chunk.path, chunk.text) for chunk in request.context],
+                    indent=indent_columns(request.prefix),
                 ),
-                stop=Stop(request.stop),
-                block_indent=indent_columns(request.prefix),
+                self._wanted(request),
                 session=request.session,
                 deadline=None if deadline is None else received + deadline / 1000,
             )
         )
-        return self._response(result, received)
+        return self._response(result, received, request.candidates)
+
+    def _wanted(self, request: CompletionRequest) -> Wanted:
+        return Wanted(
+            max_new_tokens=request.max_new_tokens,
+            stop=Stop(request.stop),
+            sampling=Sampling(
+                temperature=request.temperature,
+                top_k=request.top_k,
+                seed=request.seed,
+            ),
+            width=min(SEARCH_WIDTH, self.engine.runner.n_slots),
+            min_probability=request.min_confidence,
+        )
 
     async def complete_code(
         self, request: CodeRequest, received: float
@@ -130,9 +135,14 @@ class CompletionService:
         self.metrics.observe(result)
         return result
 
-    def _response(self, result: Generation, received: float) -> CompletionResponse:
+    def _response(
+        self, result: Generation, received: float, candidates: int
+    ) -> CompletionResponse:
         logprobs = result.logprobs or [0.0]
+        known = {} if result.probability is None else {"confidence": result.probability}
         return CompletionResponse(
+            **known,
+            alternatives=[_other(x) for x in result.alternatives[: candidates - 1]],
             text=decode_whole(result.text),
             finish=result.finish.value,  # type: ignore[arg-type]
             tokens=len(result.tokens),
@@ -148,6 +158,18 @@ class CompletionService:
                 latency_ms=_milliseconds(time.monotonic() - received),
             ),
         )
+
+
+def _other(line: Line) -> Alternative:
+    logprobs = line.logprobs or [0.0]
+    return Alternative(
+        text=decode_whole(line.text),
+        finish=line.finish.value,  # type: ignore[arg-type]
+        tokens=len(line.tokens),
+        mean_logprob=sum(logprobs) / len(logprobs),
+        min_logprob=min(logprobs),
+        confidence=line.probability,
+    )
 
 
 def decode_whole(data: bytes) -> str:

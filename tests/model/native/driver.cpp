@@ -90,7 +90,7 @@ uint64_t run(TabwiseModel* model) {
   Hash hash;
   extend(model, hash, 0, 0, 150);  // more rows than go together
   for (int i = 0; i < 5; ++i) extend(model, hash, 0, 150 + i, 1);
-  tabwise_copy_slot(model, 0, 2, 37);
+  tabwise_copy_slot(model, 0, 2, 37, 0);
   extend(model, hash, 2, 37, 6);
   extend(model, hash, 1, 0, 5);
   return hash.value;

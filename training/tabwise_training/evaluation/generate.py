@@ -10,14 +10,15 @@ from tqdm import tqdm
 
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.engine import Engine
-from tabwise_model.prompt import fim_prompt
-from tabwise_model.request import Generation, GenerationRequest, Stop
+from tabwise_model.infill import Hole, Infiller, Wanted
+from tabwise_model.request import Generation, Stop
 from tabwise_model.runners.protocol import Runner
 
 
 @attrs.frozen
 class Completion:
-    """A completion's text, and exp of its mean log-probability (0 for an empty one)."""
+    """A completion and its probability: of the very line where one was searched,
+    else exp of its mean log-probability (0 for an empty one)."""
 
     text: str
     confidence: float
@@ -33,14 +34,19 @@ class Completer:
         *,
         max_new_tokens: int = 48,
         stop: Stop = Stop.LINE,
+        width: int = 4,
+        copying: bool = True,
     ) -> None:
         self._engine = Engine(runner, checkpoint.tokenizer, prefill_chunk=512)
         self._slots = runner.n_slots
-        self._window = min(runner.slot_tokens, checkpoint.config.block_size)
-        self._window -= max_new_tokens
-        self._tokenizer = checkpoint.tokenizer
-        self._max_new_tokens = max_new_tokens
-        self._stop = stop
+        window = min(runner.slot_tokens, checkpoint.config.block_size)
+        self._infiller = Infiller(checkpoint.tokenizer, window)
+        self._wanted = Wanted(
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            width=min(width, runner.n_slots),
+            copying=copying,
+        )
 
     def complete(
         self,
@@ -69,17 +75,8 @@ class Completer:
         return [found[str(index)] for index in range(len(holes))]
 
     def _submit(self, name: str, prefix: str, suffix: str, indent: int) -> None:
-        prompt = fim_prompt(self._tokenizer, prefix, suffix, window=self._window)
-        self._engine.submit(
-            GenerationRequest(
-                id=name,
-                prompt=prompt.ids,
-                heal=prompt.heal,
-                max_new_tokens=self._max_new_tokens,
-                stop=self._stop,
-                block_indent=indent,
-            )
-        )
+        hole = Hole(prefix=prefix, suffix=suffix, indent=indent)
+        self._engine.submit(self._infiller.request(name, hole, self._wanted))
 
 
 def complete_all(
@@ -98,6 +95,8 @@ def complete_all(
 def _completion(result: Generation) -> Completion:
     if not result.tokens:
         return Completion("", 0.0)
-    mean = sum(result.logprobs) / len(result.logprobs)
     text = result.text.decode("utf-8", errors="ignore")
+    if result.probability is not None:
+        return Completion(text, result.probability)
+    mean = sum(result.logprobs) / len(result.logprobs)
     return Completion(text, math.exp(mean))

@@ -85,8 +85,9 @@ void tabwise_step(TabwiseModel* model, int rows, const int32_t* tokens,
   }
 }
 
-void tabwise_copy_slot(TabwiseModel* model, int source, int target, int tokens) {
-  if (source != target) copy_slot(*model, source, target, tokens);
+void tabwise_copy_slot(TabwiseModel* model, int source, int target, int tokens,
+                       int start) {
+  if (source != target) copy_slot(*model, source, target, tokens, start);
 }
 
 void tabwise_counters(const TabwiseModel* model, int64_t* helped, int64_t* rests) {

@@ -112,20 +112,24 @@ void pack(Matrix& matrix, const int8_t* rows, const float* scales) {
 
 // Whole blocks of 16 tokens are copied: what the last holds beyond `tokens` is not
 // valid in the target.
-void copy_slot(TabwiseModel& model, int source, int target, int tokens) {
+void copy_slot(TabwiseModel& model, int source, int target, int tokens, int start) {
   const TabwiseShape& shape = model.shape;
-  const size_t count = size_t(tokens + BLOCK - 1) / BLOCK * BLOCK;
+  const size_t first = size_t(start) / BLOCK * BLOCK;
+  const size_t count = size_t(tokens + BLOCK - 1) / BLOCK * BLOCK - first;
   const size_t run = size_t(shape.slot_tokens) * BLOCK;  // 16 channels of values
   for (int layer = 0; layer < shape.layers; ++layer) {
     for (int head = 0; head < shape.kv_heads; ++head) {
       const HeadCache from = model.cache(source, layer, head);
       const HeadCache to = model.cache(target, layer, head);
-      memcpy(to.keys, from.keys, count * shape.head_stride);
-      memcpy(to.key_scales, from.key_scales, count * sizeof(float));
-      memcpy(to.corrections, from.corrections, count * sizeof(int32_t));
-      memcpy(to.value_scales, from.value_scales, count * sizeof(float));
-      for (int part = 0; part < shape.head_stride / BLOCK; ++part)
-        memcpy(to.values + part * run, from.values + part * run, count * BLOCK);
+      const size_t keys = first * shape.head_stride;
+      memcpy(to.keys + keys, from.keys + keys, count * shape.head_stride);
+      memcpy(to.key_scales + first, from.key_scales + first, count * sizeof(float));
+      memcpy(to.corrections + first, from.corrections + first, count * sizeof(int32_t));
+      memcpy(to.value_scales + first, from.value_scales + first, count * sizeof(float));
+      for (int part = 0; part < shape.head_stride / BLOCK; ++part) {
+        const size_t values = part * run + first * BLOCK;
+        memcpy(to.values + values, from.values + values, count * BLOCK);
+      }
     }
   }
 }

@@ -99,4 +99,4 @@ struct TabwiseModel {
 };
 
 void pack(Matrix& matrix, const int8_t* rows, const float* scales);
-void copy_slot(TabwiseModel& model, int source, int target, int tokens);
+void copy_slot(TabwiseModel& model, int source, int target, int tokens, int start);

@@ -62,9 +62,10 @@ TABWISE_API void tabwise_step(TabwiseModel* model, int rows, const int32_t* toke
                               const int32_t* slots, const int32_t* positions,
                               int wanted, const int32_t* wanted_rows, float* logits);
 
-// The first `tokens` tokens of slot `target` become those of `source`.
+// The first `tokens` tokens of slot `target` become those of `source`; the first `start`
+// of them are already.
 TABWISE_API void tabwise_copy_slot(TabwiseModel* model, int source, int target,
-                                   int tokens);
+                                   int tokens, int start);
 
 // Steps since creation that began with helpers, and how often these went to rest because
 // they cost more than they did.

@@ -1,0 +1,110 @@
+"""Copying from the text at hand: what followed the last time this code stood there.
+
+A small model writes plausible code; a file repeats itself. The tokens that followed
+earlier occurrences of the last few tokens, in the file and in other files that the
+request brings, are a second opinion about the next token, and reach far beyond the
+model's window. Both are mixed as probabilities, the copy weighing the more the longer
+the text agrees. (A cache language model: Kuhn and De Mori 1990; blended over lengths of
+agreement as in PPM, Cleary and Witten 1984.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from tabwise_model.tokenizer import Tokenizer
+
+Ids = npt.NDArray[np.int32]
+
+LONGEST = 16  # tokens of agreement that are told apart
+GAP = -1  # between two texts; nothing is copied across it
+# The copy's weight by tokens of agreement, 0..16: fitted on validation packages
+# (docs/evaluation.md).
+WEIGHTS = (0.0, 0.1, 0.3, 0.35, 0.45, 0.55, 0.55, 0.7, 0.7, 0.7, *[0.9] * 7)
+# What shorter agreements count for beside longer ones, in occurrences.
+SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
+KEPT_PARAGRAPHS = 16_384
+_BLANK_LINE = re.compile(r"\n\n(?=[^\n])")
+
+
+@attrs.frozen
+class Copied:
+    """What may follow: ids (K,), their probabilities (K,), and the copy's weight."""
+
+    ids: Ids
+    probabilities: npt.NDArray[np.float64]
+    weight: float
+
+
+class CopySource:
+    """Texts to copy from, as one run of ids with gaps between them."""
+
+    def __init__(self, texts: Iterable[Ids]) -> None:
+        gap = np.array([GAP], np.int32)
+        self._ids = np.concatenate([gap, *(p for t in texts for p in (t, gap))])
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def predict(self, context: Sequence[int]) -> Copied | None:
+        """What followed the longest agreements with the end of `context`; None where
+        its last token stands nowhere."""
+        after, agreed = self._occurrences(context)
+        if not len(after):
+            return None
+        ids, which = np.unique(after, return_inverse=True)
+        lengths = np.unique(agreed)
+        p = np.zeros(len(ids))
+        for length in lengths:
+            counts = np.bincount(which[agreed >= length], minlength=len(ids))
+            prior = LONG_PRIOR if length > 2 else SHORT_PRIOR
+            p = (counts + prior * p) / (counts.sum() + prior)
+        return Copied(ids, p / p.sum(), WEIGHTS[int(lengths[-1])])
+
+    def _occurrences(self, context: Sequence[int]) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """The token after each occurrence of the last one, and how many tokens agree
+        there, up to LONGEST."""
+        if not len(context):
+            return np.empty(0, np.int32), np.empty(0, np.int64)
+        source = self._ids
+        at = np.flatnonzero(source[:-1] == context[-1])
+        at = at[source[at + 1] != GAP]
+        agreed = np.ones(len(at), np.int64)
+        still = np.arange(len(at))
+        # a gap agrees with nothing, and one stands first: at - back never wraps
+        for back in range(1, min(LONGEST, len(context))):
+            still = still[source[at[still] - back] == context[-1 - back]]
+            if not len(still):
+                break
+            agreed[still] += 1
+        return source[at + 1], agreed
+
+
+class Encoder:
+    """Encodes texts by paragraphs, of which most were there a keystroke ago."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        @lru_cache(KEPT_PARAGRAPHS)
+        def encode(paragraph: str) -> Ids:
+            return np.array(tokenizer.encode(paragraph), np.int32)
+
+        self._encode = encode
+
+    def encode(self, text: str) -> Ids:
+        """Ids (N,) of `text`; equal to encoding it whole but for rare seams."""
+        *paragraphs, last = _BLANK_LINE.split(text)
+        parts = [self._encode(part + "\n\n") for part in paragraphs]
+        return np.concatenate([*parts, self._encode(last)])
+
+
+def mix(probabilities: npt.NDArray[np.float32], copied: Copied | None) -> None:
+    """Mix what may be copied into the model's probabilities (V,), in place."""
+    if copied is not None and copied.weight:
+        probabilities *= 1 - copied.weight
+        probabilities[copied.ids] += copied.weight * copied.probabilities

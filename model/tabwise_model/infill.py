@@ -1,0 +1,93 @@
+"""From the texts around a cursor to a request for the engine; the same for the backend
+and for the evaluation, so that what is measured is what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from tabwise_model.copying import CopySource, Encoder
+from tabwise_model.prompt import fim_prompt
+from tabwise_model.request import GenerationRequest, Sampling, Search, Stop
+from tabwise_model.tokenizer import Tokenizer
+
+MIN_PROMPT = 32  # tokens that a prompt may always have
+
+
+@attrs.frozen(kw_only=True)
+class Hole:
+    """What stands around a cursor. context: (path, text) of other files, the most
+    useful last. indent: columns of the cursor's line, for Stop.BLOCK."""
+
+    prefix: str
+    suffix: str = ""
+    context: Sequence[tuple[str, str]] = ()
+    indent: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """What to make of it. width: lines carried on at once where a line is searched, 1
+    for none; min_probability: see `Search`."""
+
+    max_new_tokens: int = 48
+    stop: Stop = Stop.LINE
+    sampling: Sampling = Sampling()
+    width: int = 4
+    min_probability: float = 0.0
+    copying: bool = True
+
+
+class Infiller:
+    """Makes requests for one model."""
+
+    def __init__(self, tokenizer: Tokenizer, window: int) -> None:
+        """window: tokens of prompt and completion together."""
+        self._tokenizer = tokenizer
+        self._window = window
+        self._encoder = Encoder(tokenizer)
+
+    def request(
+        self,
+        name: str,
+        hole: Hole,
+        wanted: Wanted,
+        *,
+        session: str | None = None,
+        deadline: float | None = None,
+    ) -> GenerationRequest:
+        """The request to fill `hole`; name, session, deadline as in it."""
+        new_tokens = max(1, min(wanted.max_new_tokens, self._window - MIN_PROMPT))
+        prompt = fim_prompt(
+            self._tokenizer,
+            hole.prefix,
+            hole.suffix,
+            hole.context,
+            window=self._window - new_tokens,
+        )
+        greedy = wanted.sampling.temperature == 0
+        searched = greedy and wanted.stop is Stop.LINE and wanted.width > 1
+        return GenerationRequest(
+            id=name,
+            prompt=prompt.ids,
+            heal=prompt.heal,
+            max_new_tokens=new_tokens,
+            sampling=wanted.sampling,
+            stop=wanted.stop,
+            block_indent=hole.indent,
+            session=session,
+            deadline=deadline,
+            search=self._search(wanted) if searched else None,
+            copy=self._source(hole) if greedy and wanted.copying else None,
+        )
+
+    def _search(self, wanted: Wanted) -> Search:
+        return Search(width=wanted.width, min_probability=wanted.min_probability)
+
+    def _source(self, hole: Hole) -> CopySource:
+        """All texts at hand, without what the model is to write again."""
+        written = len(hole.prefix) - len(self._tokenizer.last_piece(hole.prefix))
+        texts = [text for _, text in hole.context]
+        texts += [hole.prefix[:written], hole.suffix]
+        return CopySource(self._encoder.encode(text) for text in texts)

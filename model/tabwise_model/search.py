@@ -1,0 +1,190 @@
+"""The likeliest line, not the likeliest token each time.
+
+Several unfinished lines are carried on together, in one batch. A line ends by any token
+that begins with a line break, so all of those count for one end; lines of equal text
+are one. What is returned carries the probability of this very line, and as it only
+falls while a line grows, the search ends as soon as no unfinished line can beat the
+best finished one, or reach the least that is wanted: with a floor of 1/4 at most four
+lines are ever alive, and mostly one or none.
+(Newline-terminated hypotheses: JetBrains' Full Line Code Completion, arXiv 2405.08704.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from tabwise_model.copying import CopySource
+from tabwise_model.healing import TokenIndex
+from tabwise_model.request import Finish, GenerationRequest, Line, Search
+from tabwise_model.sampling import Logits, probabilities
+from tabwise_model.stop import end_of_line
+
+CONTEXT = 16  # tokens of the prompt that copying looks at
+
+
+@attrs.frozen(kw_only=True)
+class Hypothesis:
+    """A line so far. parent: its place among the hypotheses of the step before.
+
+    newest: the token that is to be computed next. tokens, logprobs: those that are part
+    of the text, which what is written again before the cursor is not.
+    """
+
+    score: float = 0.0  # natural log of its probability
+    text: bytes = b""
+    heal: bytes = b""
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    written: tuple[int, ...] = ()  # all tokens behind the prompt
+    parent: int = 0
+
+    @property
+    def visible(self) -> bool:
+        return bool(self.text.strip())
+
+
+class LineSearch:
+    """The search of one request; `advance` takes one step."""
+
+    def __init__(
+        self, request: GenerationRequest, search: Search, index: TokenIndex
+    ) -> None:
+        self.alive: list[Hypothesis] = [Hypothesis(heal=request.heal)]
+        self._width = search.width
+        self._least = (
+            math.log(search.min_probability) if search.min_probability else -math.inf
+        )
+        self._index = index
+        self._copy: CopySource | None = request.copy
+        self._context = request.prompt[-CONTEXT:]
+        self._max_tokens = request.max_new_tokens
+        self._finished: dict[bytes, Line] = {}
+        self._best = -math.inf  # natural log of the likeliest finished line's share
+
+    def advance(self, rows: Sequence[Logits]) -> bool:
+        """Grow every hypothesis by a token, given its logits (V,); returns whether the
+        search goes on, with `alive` its hypotheses, the likeliest first."""
+        grown = [
+            child
+            for place, (hypothesis, row) in enumerate(
+                zip(self.alive, rows, strict=True)
+            )
+            for child in self._grow(place, hypothesis, row)
+        ]
+        grown.sort(key=lambda child: (-child.score, child.parent, child.written))
+        self.alive = []
+        for child in grown:
+            if child.score <= self._floor or len(self.alive) == self._width:
+                break
+            if not self._ends(child):
+                self.alive.append(child)
+        self.alive = [child for child in self.alive if child.score > self._floor]
+        return bool(self.alive)
+
+    def give_up(self) -> None:
+        """Count what is unfinished as it stands: there is no room for more."""
+        for hypothesis in self.alive:
+            self._finish(hypothesis, hypothesis.text, hypothesis.score, Finish.LENGTH)
+        self.alive = []
+
+    def lines(self) -> list[Line]:
+        """What was found, the likeliest first."""
+        likely = sorted(self._finished.values(), key=lambda x: (-x.probability, x.text))
+        least = math.exp(self._least)
+        return [line for line in likely if line.probability >= least][: self._width]
+
+    @property
+    def _floor(self) -> float:
+        return max(self._least, self._best)
+
+    def _grow(
+        self, place: int, hypothesis: Hypothesis, row: Logits
+    ) -> list[Hypothesis]:
+        """Its likeliest children; its end is counted at once."""
+        p = self._probabilities(hypothesis, row)
+        if hypothesis.heal:
+            ids = self._index.allowed(hypothesis.heal)
+            p = p[ids] / p[ids].sum()
+        else:
+            ids = None
+            ends = self._index.line_ends if hypothesis.visible else self._index.ends
+            share = float(p[ends].sum())
+            if share > 0:
+                score = hypothesis.score + math.log(share)
+                kind = Finish.LINE if hypothesis.visible else Finish.END
+                self._finish(hypothesis, hypothesis.text, score, kind)
+            p[ends] = 0
+        least = math.exp(min(0.0, self._floor - hypothesis.score))
+        return [
+            self._child(place, hypothesis, i if ids is None else int(ids[i]), p[i])
+            for i in _likeliest(p, least, self._width)
+        ]
+
+    def _probabilities(
+        self, hypothesis: Hypothesis, row: Logits
+    ) -> npt.NDArray[np.float32]:
+        copied = None
+        if self._copy is not None:
+            copied = self._copy.predict((*self._context, *hypothesis.written))
+        return probabilities(row, copied)
+
+    def _child(
+        self, place: int, parent: Hypothesis, token: int, p: np.float32
+    ) -> Hypothesis:
+        piece, logprob = self._index.bytes_of[token], math.log(p)
+        healed = min(len(piece), len(parent.heal))
+        kept = len(piece) > healed or not healed
+        return Hypothesis(
+            score=parent.score + logprob,
+            text=parent.text + piece[healed:],
+            heal=parent.heal[healed:],
+            tokens=(*parent.tokens, token) if kept else parent.tokens,
+            logprobs=(*parent.logprobs, logprob) if kept else parent.logprobs,
+            written=(*parent.written, token),
+            parent=place,
+        )
+
+    def _ends(self, child: Hypothesis) -> bool:
+        """Whether its newest token ended the line, or its last token was written."""
+        cut = end_of_line(child.text)
+        if cut is not None:
+            self._finish(child, child.text[:cut], child.score, Finish.LINE)
+        elif len(child.tokens) >= self._max_tokens:
+            self._finish(child, child.text, child.score, Finish.LENGTH)
+        else:
+            return False
+        return True
+
+    def _finish(
+        self, hypothesis: Hypothesis, text: bytes, score: float, finish: Finish
+    ) -> None:
+        """Add a finished line's share to what its text already has."""
+        text = text.rstrip(b" \t\r")
+        share = math.exp(score)
+        known = self._finished.get(text)
+        if known is None:
+            known = Line(
+                text=text,
+                tokens=list(hypothesis.tokens),
+                logprobs=list(hypothesis.logprobs),
+                probability=0.0,
+                finish=finish,
+            )
+        known = attrs.evolve(known, probability=known.probability + share)
+        self._finished[text] = known
+        if known.probability > 0:
+            self._best = max(self._best, math.log(known.probability))
+
+
+def _likeliest(p: npt.NDArray[np.float32], least: float, count: int) -> list[int]:
+    """Places of the `count` highest of p above `least`."""
+    places = np.flatnonzero(p > least)
+    if len(places) > count:
+        order = np.argpartition(-p[places], count - 1)[:count]
+        places = places[order]
+    return [int(i) for i in places]
