@@ -29,6 +29,7 @@ class Answer:
     _finish: FinishKind = "end"
     _pieces: int = 0
     _logprobs: list[tuple[int, float]] = attrs.Factory(list)  # (offset, natural log)
+    _offset: int = 0  # in the text, where the next token begins
     _began: float = attrs.Factory(time.monotonic)
     _first: float | None = None
 
@@ -37,10 +38,9 @@ class Answer:
         wanted."""
         if self._first is None:
             self._first = time.monotonic()
-        offset = len(self._text)
-        for token, logprob in logprobs:
-            self._logprobs.append((offset, logprob))
-            offset += len(token)
+        for token, logprob in logprobs:  # which may come ahead of the text
+            self._logprobs.append((self._offset, logprob))
+            self._offset += len(token)
         self._pieces += bool(text)
         self._text += text
         return self._cut()
@@ -52,13 +52,13 @@ class Answer:
     def response(self) -> CompletionResponse:
         now = time.monotonic()
         first = self._first or now
-        kept = [log for at, log in self._logprobs if at < len(self._text)] or [0.0]
+        kept = [log for at, log in self._logprobs if at < len(self._text)]
         return CompletionResponse(
             text=self._text,
             finish=self._finish,
-            tokens=len(self._logprobs) or self._pieces,
-            mean_logprob=sum(kept) / len(kept),
-            min_logprob=min(kept),
+            tokens=len(kept) or self._pieces,
+            mean_logprob=sum(kept) / max(len(kept), 1),
+            min_logprob=min(kept, default=0.0),
             prompt_tokens=self.prompt_tokens,
             cached_tokens=self.cached_tokens,
             model=self.model,

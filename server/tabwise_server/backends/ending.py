@@ -26,7 +26,7 @@ def find_end(text: str, stop: StopKind, block_indent: int) -> int | None:
     """
     if stop == "line":
         line = _LINE.match(text)
-        return len(line.group().rstrip("\r")) if line else None
+        return len(line.group().removesuffix("\r")) if line else None
     if stop == "block":
         return _end_of_block(text, block_indent)
     return None

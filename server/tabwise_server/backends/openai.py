@@ -8,7 +8,8 @@ the confidence; without them every completion counts as sure.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,15 @@ from tabwise_server.wire import CompletionRequest, CompletionResponse
 logger = logging.getLogger(__name__)
 
 MAX_STOPS = 4  # what OpenAI's own API takes
+# Beyond its oldest form. Sentinels are asked for as text and cut here: vLLM never finds
+# a sentinel in `stop`, and holds text back for as long as one might be beginning.
+EXTRAS: Mapping[str, Any] = MappingProxyType(
+    {
+        "logprobs": 1,
+        "skip_special_tokens": False,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+    }
+)
 
 
 class OpenAIBackend:
@@ -103,16 +113,14 @@ class OpenAIBackend:
         }
         if template.fim is None and request.suffix:
             body["suffix"] = request.suffix
-        if template.signs:
-            body["stop"] = list(template.signs[:MAX_STOPS])
         if request.seed is not None:
             body["seed"] = request.seed
+        if extras and request.top_k is not None:
+            body["top_k"] = request.top_k
         if extras:
-            body["logprobs"] = 1
-            body["stream_options"] = {"include_usage": True}
-            if request.top_k is not None:
-                body["top_k"] = request.top_k
-        return body
+            return {**body, **EXTRAS}
+        stops = list(template.signs[:MAX_STOPS])
+        return {**body, "stop": stops} if stops else body
 
 
 def take_event(answer: Answer, event: dict[str, Any]) -> bool:
