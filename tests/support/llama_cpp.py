@@ -28,6 +28,7 @@ class LlamaCpp:
         settings.cpuparams.n_threads = 1
         settings.cpuparams_batch.n_threads = 1
         self._server: Any = module.Server(settings)
+        self.url: str = self._server.listening_address
 
     def encode(self, text: str) -> list[int]:
         """Ids of text; sentinel names are text."""
@@ -51,7 +52,7 @@ class LlamaCpp:
 
     def _post(self, route: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(
-            self._server.listening_address + route,
+            self.url + route,
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
