@@ -133,8 +133,8 @@ class Engine:
         most = self.runner.n_slots
         if not 1 <= search.width <= most:
             raise ValueError(f"a search's width must be 1..{most}, got {search.width}")
-        if request.stop is not Stop.LINE or request.sampling.temperature > 0:
-            raise ValueError("a search needs stop 'line' and temperature 0")
+        if request.stop is Stop.NONE or request.sampling.temperature > 0:
+            raise ValueError("a search needs stop 'line' or 'block', and temperature 0")
 
     def _schedule(self) -> list[tuple[Sequence, list[Chunk]]]:
         now = self._clock()
@@ -201,12 +201,14 @@ class Engine:
     ) -> None:
         """Take a search one step on, its hypotheses' keys and values with it."""
         if not search.advance(rows):
-            self._finish(sequence, Finish.LINE)
+            if not sequence.next_line() or self._overfills(sequence):
+                self._finish(sequence, Finish.LINE)
             return
         for source, target, tokens, start in sequence.fork(search.alive):
             self.runner.copy_slot(source.index, target.index, tokens, start)
         if any(self._fills(home) for home in sequence.homes):
             search.give_up()
+            sequence.next_line()
             self._finish(sequence, Finish.LINE)
 
     def _take(self, sequence: Sequence, token: int, logprob: float) -> None:
@@ -220,6 +222,12 @@ class Engine:
             finish = Finish.LENGTH
         if finish is not None:
             self._finish(sequence, finish)
+
+    def _overfills(self, sequence: Sequence) -> bool:
+        """Whether its pending tokens leave no room in the slot."""
+        assert sequence.slot is not None
+        held = len(sequence.slot.tokens) + len(sequence.pending)
+        return held + 1 >= self.runner.slot_tokens
 
     def _fills(self, slot: Slot) -> bool:
         """Whether the next token takes the last place in the slot."""

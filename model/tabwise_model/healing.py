@@ -20,7 +20,7 @@ class TokenIndex:
     """The tokens of a vocabulary by what they begin with.
 
     bytes_of: by id. ends: ids of the sentinels. line_ends: those, and tokens that are
-    blank up to a line break.
+    blank up to a line break. exact: ids by bytes.
     """
 
     def __init__(self, token_bytes: Sequence[bytes]) -> None:
@@ -32,7 +32,7 @@ class TokenIndex:
         order = sorted((b, i) for i, b in enumerate(token_bytes) if b)
         self._bytes = [b for b, _ in order]
         self._ids = np.array([i for _, i in order], dtype=np.intp)
-        self._exact = dict(order)
+        self.exact = dict(order)
         self._longest = max(map(len, self._bytes))
 
     def allowed(self, required: bytes) -> Ids:
@@ -46,7 +46,7 @@ class TokenIndex:
         first = bisect_left(self._bytes, required)
         last = bisect_left(self._bytes, _after(required), lo=first)
         parts = (required[:n] for n in range(1, min(len(required), self._longest + 1)))
-        shorter = [self._exact[part] for part in parts if part in self._exact]
+        shorter = [self.exact[part] for part in parts if part in self.exact]
         return np.concatenate([np.array(shorter, np.intp), self._ids[first:last]])
 
 

@@ -67,7 +67,7 @@ class Infiller:
             window=self._window - new_tokens,
         )
         greedy = wanted.sampling.temperature == 0
-        searched = greedy and wanted.stop is Stop.LINE and wanted.width > 1
+        searched = greedy and wanted.stop is not Stop.NONE and wanted.width > 1
         return GenerationRequest(
             id=name,
             prompt=prompt.ids,

@@ -42,7 +42,7 @@ class Sampling:
 @attrs.frozen(kw_only=True)
 class Search:
     """Look for the likeliest line (see `search.py`), for greedy requests that stop at a
-    line's end.
+    line's or a block's end; a block is searched line by line.
 
     width: unfinished lines kept. min_probability: a line less likely is not wanted, and
     the search ends as soon as none can be as likely.
@@ -55,11 +55,13 @@ class Search:
 @attrs.frozen(kw_only=True)
 class Line:
     """A line that a search found; `logprobs` are those of its tokens, `probability` is
-    that of the line and its end, by whatever tokens."""
+    that of the line and its end, by whatever tokens. written: its tokens and those that
+    were written again before the cursor."""
 
     text: bytes
     tokens: list[int]
     logprobs: list[float]
+    written: list[int]
     probability: float
     finish: Finish
 
@@ -98,8 +100,9 @@ class Generation:
     text: bytes of the completion, cut at its stop (may end inside a UTF-8 character).
     tokens: those that begin before the cut; the last may reach past it, when a newline
     stands inside it. logprobs: one natural-log probability per kept token, at
-    temperature 1. probability: of the line as found by a search, None without one;
-    alternatives: the other lines that it found. Times are seconds.
+    temperature 1. probability: of the line that a search found, the least of a block's
+    lines, None without a search; alternatives: the other lines that it found. Times
+    are seconds.
     """
 
     id: str

@@ -52,17 +52,23 @@ class LineSearch:
     """The search of one request; `advance` takes one step."""
 
     def __init__(
-        self, request: GenerationRequest, search: Search, index: TokenIndex
+        self,
+        request: GenerationRequest,
+        search: Search,
+        index: TokenIndex,
+        written: Sequence[int] = (),
     ) -> None:
-        self.alive: list[Hypothesis] = [Hypothesis(heal=request.heal)]
+        """written: tokens of the request's lines before this one."""
+        heal = b"" if written else request.heal
+        self.alive: list[Hypothesis] = [Hypothesis(heal=heal)]
         self._width = search.width
         self._least = (
             math.log(search.min_probability) if search.min_probability else -math.inf
         )
         self._index = index
         self._copy: CopySource | None = request.copy
-        self._context = request.prompt[-CONTEXT:]
-        self._max_tokens = request.max_new_tokens
+        self._context = (*request.prompt[-CONTEXT:], *written)
+        self._max_tokens = request.max_new_tokens - len(written)
         self._finished: dict[bytes, Line] = {}
         self._best = -math.inf  # natural log of the likeliest finished line's share
 
@@ -172,6 +178,7 @@ class LineSearch:
                 text=text,
                 tokens=list(hypothesis.tokens),
                 logprobs=list(hypothesis.logprobs),
+                written=list(hypothesis.written),
                 probability=0.0,
                 finish=finish,
             )

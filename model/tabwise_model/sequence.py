@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tabwise_model.copying import Copied
 from tabwise_model.healing import TokenIndex
-from tabwise_model.request import Finish, Generation, GenerationRequest, Line
+from tabwise_model.request import Finish, Generation, GenerationRequest, Line, Stop
 from tabwise_model.runners.protocol import Chunk
 from tabwise_model.sampling import Sampler
 from tabwise_model.search import CONTEXT, Hypothesis, LineSearch
 from tabwise_model.slots import Placement, Slot, common_prefix
-from tabwise_model.stop import StopScanner
+from tabwise_model.stop import StopScanner, columns
 
 
 class Sequence:
@@ -25,12 +25,13 @@ class Sequence:
         self, request: GenerationRequest, arrived: float, index: TokenIndex
     ) -> None:
         self.request = request
+        self._written: list[int] = []  # all chosen tokens
         self.pending = request.prompt
         self.slot: Slot | None = None
         self.scratch: tuple[Slot, ...] = ()
-        self.search = (
-            LineSearch(request, request.search, index) if request.search else None
-        )
+        self._index = index
+        self.search = self._line_search()
+        self._lines: list[Line] = []  # that were found
         self.homes: list[Slot] = []  # of the search's living hypotheses
         self.sampler = Sampler(request.sampling)
         self.tokens: list[int] = []
@@ -43,7 +44,6 @@ class Sequence:
         self._alternatives: list[Line] = []
         self._scanner = StopScanner(request.stop, request.block_indent)
         self._begins: list[int] = []  # bytes of text before each token
-        self._written: list[int] = []  # all chosen tokens
         self._arrived = arrived
         self._admitted: float | None = None
         self._first_token: float | None = None
@@ -115,7 +115,41 @@ class Sequence:
 
     def begin_decoding(self, now: float) -> None:
         self.decoding = True
-        self._first_token = now
+        if self._first_token is None:
+            self._first_token = now
+
+    def next_line(self) -> bool:
+        """Keep the line that the search has found; returns whether another is to be
+        searched, once what is pending has been computed."""
+        assert self.search is not None
+        assert self.slot is not None
+        found = self.search.lines()
+        if not found or self._leaves_block(found[0]):
+            return False
+        self._lines.append(found[0])
+        if self.request.stop is not Stop.BLOCK or found[0].finish is not Finish.LINE:
+            self._alternatives = found[1:]
+            return False
+        self._written += [*found[0].written, self._index.exact[b"\n"]]
+        if len(self._written) + 1 >= self.request.max_new_tokens:
+            return False
+        self.search = self._line_search()
+        ids = (*self.request.prompt, *self._written)
+        self.slot.keep(common_prefix(self.slot.tokens, ids[:-1]))
+        self.homes, self.decoding = [self.slot], False
+        self.pending = ids[len(self.slot.tokens) :]
+        return True
+
+    def _line_search(self) -> LineSearch | None:
+        search = self.request.search
+        if search is None:
+            return None
+        return LineSearch(self.request, search, self._index, self._written)
+
+    def _leaves_block(self, line: Line) -> bool:
+        """Whether a line after the first is indented less than the cursor's."""
+        text = bytearray(line.text.rpartition(b"\n")[2])
+        return bool(self._lines) and columns(text) < self.request.block_indent
 
     def append(self, token: int, logprob: float, piece: bytes) -> Finish | None:
         """Add a chosen token; returns why the request ends with it, None to go on.
@@ -144,7 +178,7 @@ class Sequence:
         admitted = now if self._admitted is None else self._admitted
         first = now if self._first_token is None else self._first_token
         if self.search is not None and finish is Finish.LINE:
-            finish = self._take_found(self.search)
+            finish = self._take_lines()
         return Generation(
             id=self.request.id,
             finish=finish,
@@ -161,17 +195,17 @@ class Sequence:
             alternatives=self._alternatives,
         )
 
-    def _take_found(self, search: LineSearch) -> Finish:
-        """Make the likeliest line the result; returns how it ended."""
-        found = search.lines()
-        if not found:
-            self._probability = 0.0
+    def _take_lines(self) -> Finish:
+        """Make the lines that were found the result; returns how it ended."""
+        self._probability = min((x.probability for x in self._lines), default=0.0)
+        if not self._lines:
             return Finish.UNSURE
-        best, *self._alternatives = found
-        self.tokens, self.logprobs = best.tokens, best.logprobs
-        self._scanner.text = bytearray(best.text)
-        self._probability = best.probability
-        return best.finish
+        self.tokens = [i for line in self._lines for i in line.tokens]
+        self.logprobs = [p for line in self._lines for p in line.logprobs]
+        self._scanner.text = bytearray(b"\n".join(x.text for x in self._lines))
+        finish = self._lines[-1].finish
+        ends_block = finish is Finish.LINE and self.request.stop is Stop.BLOCK
+        return Finish.BLOCK if ends_block else finish
 
     def _keep(self, length: int) -> None:
         """Cut the text to `length` bytes, and drop every token that begins past it."""

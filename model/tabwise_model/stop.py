@@ -46,7 +46,7 @@ class StopScanner:
             end = self.text.find(b"\n", at + 1)
             line = self.text[at + 1 : end if end >= 0 else None]
             if line.strip():
-                if _columns(line) < self._indent:
+                if columns(line) < self._indent:
                     kept = len(self.text[:at].rstrip(b" \t\r\n"))
                     return kept
             elif end < 0:
@@ -68,7 +68,7 @@ def _before_carriage_return(text: bytes | bytearray, at: int) -> int:
     return at - 1 if at and text[at - 1] == ord("\r") else at
 
 
-def _columns(line: bytearray) -> int:
+def columns(line: bytearray) -> int:
     """Columns of a line's indentation."""
     column = 0
     for byte in line:

@@ -95,7 +95,7 @@ def test_a_repeated_line_is_copied_and_only_by_greedy_requests() -> None:
     sampled = Wanted(sampling=Sampling(temperature=0.5))
     assert infiller.request("a", hole, sampled).copy is None
     block = infiller.request("a", hole, Wanted(stop=Stop.BLOCK))
-    assert (block.search, block.copy is None) == (None, False)
+    assert (block.search is None, block.copy is None) == (False, False)
 
 
 def test_without_a_source_nothing_changes() -> None:

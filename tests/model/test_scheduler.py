@@ -40,7 +40,7 @@ def test_shares_use_the_budget_and_always_advance_the_oldest(
 
 def sequence(prompt: list[int]) -> Sequence:
     request = GenerationRequest(id="any", prompt=tuple(prompt))
-    return Sequence(request, 0.0, TokenIndex([b"x"]))
+    return Sequence(request, 0.0, TokenIndex([b"\n"]))
 
 
 def test_requests_get_slots_in_the_order_in_which_they_came() -> None:

@@ -215,11 +215,76 @@ def test_a_failed_copy_fails_its_own_search() -> None:
     assert results["b"].finish is not Finish.FAILED
 
 
+BLOCKS = {
+    (): b"a",
+    (*b"a",): b"\n",
+    (*b"a\n",): b"  ",
+    (*b"a\n", TOKENIZER.encode("  ")[0]): b"b",
+    (*b"a\n", TOKENIZER.encode("  ")[0], *b"b"): b"\n",
+}
+
+
+class Block(HashRunner):
+    """Sure of "a\\n  b", then of `last`."""
+
+    last = b"a"
+    prompt = 3
+
+    def _append(self, chunk: Chunk) -> Logits:
+        super()._append(chunk)
+        written = tuple(self.held[chunk.slot][self.prompt :])
+        row = np.zeros(TOKENIZER.vocab_size, np.float32)
+        row[TOKENIZER.encode(BLOCKS.get(written, self.last).decode())[0]] = 20
+        return row
+
+
+def block(**options: Any) -> GenerationRequest:
+    search = Search(width=2, min_probability=0.5)
+    options = {"block_indent": 2, "max_new_tokens": 20, **options}
+    return request("a", [7, 8, 9], stop=Stop.BLOCK, search=search, **options)
+
+
+def said(runner: HashRunner, asked: GenerationRequest) -> Generation:
+    engine = make_engine(runner)
+    engine.submit(asked)
+    return run_all(engine)["a"]
+
+
+def test_a_block_is_searched_line_by_line_until_it_is_left() -> None:
+    result = said(Block(n_slots=3), block())
+    assert (result.text, result.finish) == (b"a\n  b", Finish.BLOCK)
+    assert result.probability is not None
+    assert result.probability > 0.9
+
+
+def test_a_block_ends_before_a_line_that_is_not_likely() -> None:
+    class Unsure(Block):
+        def _append(self, chunk: Chunk) -> Logits:
+            row = super()._append(chunk)
+            seen = self.held[chunk.slot]
+            return row / np.float32(9) if len(seen) == self.prompt + 3 else row
+
+    result = said(Unsure(n_slots=3), block())
+    assert (result.text, result.finish) == (b"a", Finish.BLOCK)
+
+
+@pytest.mark.parametrize("room", [3, 4, 6])
+def test_a_block_keeps_within_its_tokens(room: int) -> None:
+    result = said(Block(n_slots=3), block(max_new_tokens=room))
+    assert result.text == (b"a" if room == 3 else b"a\n  b")
+    assert len(result.tokens) <= room
+
+
+def test_a_block_keeps_within_its_slot() -> None:
+    result = said(Block(n_slots=3, slot_tokens=6), block())
+    assert result.text == b"a"
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"search": Search(width=5)}, "width must be 1..4"),
-        ({"stop": Stop.BLOCK}, "stop 'line'"),
+        ({"stop": Stop.NONE}, "stop 'line' or 'block'"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(

@@ -11,7 +11,7 @@ PIECES = {1: b"re", 2: b"turn", 3: b"\n", 4: b" x\n  y", 5: b"\r\n"}
 def said(tokens: list[int], stop: Stop = Stop.LINE) -> tuple[Sequence, Finish | None]:
     """A sequence after these tokens were chosen, the n-th at log-probability -n."""
     request = GenerationRequest(id="a", prompt=(9,), stop=stop, max_new_tokens=5)
-    sequence, finish = Sequence(request, 0.0, TokenIndex([b"x"])), None
+    sequence, finish = Sequence(request, 0.0, TokenIndex([b"\n"])), None
     for place, token in enumerate(tokens, start=1):
         assert finish is None
         finish = sequence.append(token, -float(place), PIECES[token])
