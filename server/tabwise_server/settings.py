@@ -86,8 +86,8 @@ class LspSettings:
     enabled: bool = True
     deadline_ms: float = 2_000.0  # after it, an answer is no longer wanted
     completion_deadline_ms: float = 100.0  # for the popup, which others' items wait in
-    max_prefix_chars: int = 6_000
-    max_suffix_chars: int = 1_500
+    max_prefix_chars: int = 24_000
+    max_suffix_chars: int = 6_000
     max_new_tokens: int = 48
     # of pieces of other open files; None: as the backend's model is known to use
     context_chars: int | None = attrs.field(default=None, validator=at_least(0))

@@ -23,6 +23,7 @@ from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.baselines import copy_similar_line
 from tabwise_training.evaluation.bodies import draw_bodies, measure_bodies
 from tabwise_training.evaluation.card import write_card
+from tabwise_training.evaluation.decoding import decoding_markdown, measure_decoding
 from tabwise_training.evaluation.generate import (
     Completer,
     Completion,
@@ -39,6 +40,7 @@ from tabwise_training.evaluation.report import to_markdown
 from tabwise_training.evaluation.shown import place_of
 from tabwise_training.evaluation.tables import measure, tabulate_texts
 from tabwise_training.evaluation.trained_lines import lines_in, whole_line
+from tabwise_training.evaluation.windows import hole_of
 from tabwise_training.quantize import find_checkpoint
 
 ERRORS = (TrainingError, CheckpointError)
@@ -71,6 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--ngram", type=Path, help="a prepared corpus to count for the baseline")
     add("--train-lines", type=Path, help="a training split; its lines are not novel")
     add("--pictures", type=Path, help="a folder for the curves")
+    add("--decoding", action="store_true", help="only each way of decoding, compared")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,6 +81,13 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(folder)
     documents = read_documents(arguments.documents)
     positions = draw_positions(documents, arguments.positions, arguments.seed)
+    if arguments.decoding:
+        runner = make_runner(checkpoint, arguments.runner, arguments.slots)
+        rows = measure_decoding(runner, checkpoint, positions)
+        print(decoding_markdown(rows))
+        if arguments.json:
+            arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+        return 0
     trained = None
     if arguments.train_lines:
         trained = lines_in(arguments.train_lines, map(whole_line, positions))
@@ -116,7 +126,7 @@ def evaluate(
     figures, found = _likely_and_exact(
         runner, checkpoint, documents, positions, trained, arguments
     )
-    bare = [(p.prefix, "") for p in positions]
+    bare = [(hole_of(p)[0], "") for p in positions]
     alone = complete_all(runner, checkpoint, bare, label="without suffix")
     figures["without_suffix"] = measure(positions, alone, trained)
     copied = [copy_similar_line(p) for p in positions]
@@ -167,7 +177,7 @@ def _likely_and_exact(
     bpb, counted = bits_per_byte(
         runner, checkpoint.tokenizer, texts, arguments.likelihood_bytes
     )
-    holes = [(p.prefix, p.suffix) for p in positions]
+    holes = [hole_of(p) for p in positions]
     found = complete_all(runner, checkpoint, holes, label="with suffix")
     figures = {
         "checkpoint": checkpoint.name,

@@ -6,13 +6,12 @@ The thresholds are chosen on validation packages, never on test ones, by
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from tabwise_server.wire import Alternative, CompletionResponse
 
-# exp(mean log-probability) below which nothing shows.
+# The probability of the very line below which it does not show.
 THRESHOLDS: Mapping[str, float] = MappingProxyType(
     {"quiet": 0.75, "balanced": 0.5, "eager": 0.3}
 )
@@ -32,4 +31,4 @@ def threshold(level: str, min_confidence: float | None = None) -> float:
 def confidence_of(response: CompletionResponse | Alternative) -> float:
     """How sure the model was of a completion, 0..1; 1 where the backend does not say
     (some give no log-probabilities)."""
-    return math.exp(min(response.mean_logprob, 0.0))
+    return response.confidence

@@ -23,8 +23,8 @@ from tabwise_server.wire import CompletionRequest, ContextChunk, StopKind
 class PromptOptions:
     """Budgets: characters of text, tokens to generate, milliseconds to answer."""
 
-    max_prefix_chars: int = 6_000
-    max_suffix_chars: int = 1_500
+    max_prefix_chars: int = 24_000
+    max_suffix_chars: int = 6_000
     max_new_tokens: int = 48
     deadline_ms: float | None = None
 
