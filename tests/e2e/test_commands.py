@@ -11,8 +11,6 @@ import pytest
 
 from support.language_server import isolated
 from support.scripted_backend import ScriptedBackend, scripted_backend
-from tabwise_server.bench.client import Suggestion
-from tabwise_server.bench.keystrokes import summarise
 
 Env = dict[str, str]
 ROOT = Path(__file__).parents[2]
@@ -165,41 +163,3 @@ async def test_the_trial_succeeds_only_with_a_suggestion(
     assert request.suffix.startswith("\n        self.items[name].quantity -= quantity")
     assert "<here>" not in request.prefix + request.suffix
     assert "return name in self.items" in request.suffix
-
-
-@pytest.mark.slow
-async def test_keystrokes_are_measured_with_a_daemon_of_their_own(
-    environment: Env, tmp_path: Path
-) -> None:
-    arguments = ("--keystrokes", "5", "--think-ms", "1", "--json")
-    done = await tabwise(environment, "bench", "keystrokes", *arguments)
-    report = json.loads(done.out)
-    assert report["keystrokes"] == 5
-    assert 0 < report["median_ms"] <= report["p95_ms"] <= report["max_ms"]
-    assert report["from_memory"] == 0
-    assert 0 < report["cached_tokens"] <= 1
-    assert report["server_mb"] < 80
-    assert not (tmp_path / "state" / "daemon.json").exists()
-
-
-def test_a_report_states_percentiles_and_shares() -> None:
-    answers = [Suggestion("x", float(n)) for n in range(1, 101)]
-    counters = {
-        'code_completion_requests_total{status="success"}': 40.0,
-        "tabwise_engine_prompt_tokens_total": 200.0,
-        "tabwise_engine_cached_tokens_total": 150.0,
-    }
-    report = summarise(
-        answers,
-        counters,
-        cold_start_s=1.0,
-        server_mb=1.0,
-        daemon_mb=1.0,
-        think_ms=1.0,
-        lines=1,
-        file="f",
-        machine="m",
-    )
-    assert (report.median_ms, report.p95_ms, report.max_ms) == (50.5, 95, 100)
-    assert (report.from_memory, report.cached_tokens) == (0.6, 0.75)
-    assert report.backend_median_ms == 80.5

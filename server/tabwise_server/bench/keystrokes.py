@@ -1,172 +1,151 @@
 """Typing replayed through a real `tabwise lsp`: how long each keystroke's answer takes.
 
-A file's first lines are opened, the lines after them are typed at their end, one
-character at a time. After each the client asks for ghost text and waits for the answer,
-then thinks for the rest of its think time.
+The person of `typist` works in a few files. After each stroke the client asks for ghost
+text; an answer that has not come by the next stroke is cancelled, as an editor does.
+The same strokes can be replayed with llama.cpp's server behind the language server.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
+import json
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 
+from tabwise_server.backends import daemon, pool
 from tabwise_server.backends.daemon import client_of
-from tabwise_server.bench.client import LspClient, Suggestion
+from tabwise_server.bench.client import LspClient
+from tabwise_server.bench.editor import Editor
 from tabwise_server.bench.machine import describe_machine, resident_mb
+from tabwise_server.bench.replayed import Report, ratios, summarise, table
+from tabwise_server.bench.rival import export_gguf, llama_cpp_server
+from tabwise_server.bench.typist import Stroke, make_script
 from tabwise_server.commands.stop import end_process
 from tabwise_server.daemon_state import DaemonState, read_state
 from tabwise_server.errors import BadRequest, SettingsError
+from tabwise_server.lsp import session
 from tabwise_server.metrics_text import read_metrics
 from tabwise_server.settings import BackendSettings
 
-URI = "file:///bench/typed.py"
 READY_S = 120.0
-REQUESTS = 'code_completion_requests_total{status="success"}'
-PROMPT = "tabwise_engine_prompt_tokens_total"
-CACHED = "tabwise_engine_cached_tokens_total"
+REQUESTS = "code_completion_requests_total"
+LEFT = "tabwise_client_disconnects_total"
+# Long enough, real, and not part of what our model was trained on.
+DEFAULT_FILES = [Path(module.__file__ or "") for module in (daemon, pool, session)]
+# What fits into llama.cpp's context: it cuts what does not at every keystroke anew.
+RIVAL_PREFIX_CHARS, RIVAL_SUFFIX_CHARS = 1_000, 300
 
 
-@attrs.frozen(kw_only=True)
-class Report:
-    """Latencies in milliseconds from sending the request to reading its answer.
-
-    from_memory: share of answers that did not reach the backend (typing through what
-    was shown). cached_tokens: share of prompt tokens found in the prefix cache.
-    """
-
-    keystrokes: int
-    shown: int
-    median_ms: float
-    p95_ms: float
-    max_ms: float
-    backend_median_ms: float | None
-    from_memory: float
-    cached_tokens: float | None
-    cold_start_s: float
-    server_mb: float | None
-    daemon_mb: float | None
-    think_ms: float
-    lines: int
-    file: str
-    machine: str
-
-
-async def replay(
-    file: Path, lines: int = 200, keystrokes: int = 300, think_ms: float = 100.0
+async def replay_daemon(
+    texts: Sequence[str], strokes: Sequence[Stroke], speed: float
 ) -> Report:
-    """Measure; uses a daemon of its own, in a temporary state folder."""
-    opened, typed = split_source(file, lines, keystrokes)
-    with tempfile.TemporaryDirectory(prefix="tabwise-bench-") as folder:
-        before = os.environ.get("TABWISE_STATE_DIR")
-        os.environ["TABWISE_STATE_DIR"] = folder
-        try:
-            return await _replay(opened, typed, think_ms, file, lines)
-        finally:
-            _restore("TABWISE_STATE_DIR", before)
-
-
-def split_source(file: Path, lines: int, keystrokes: int) -> tuple[str, str]:
-    """What is opened and what is typed. Raises BadRequest for too short a file."""
-    try:
-        source = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    except OSError as error:
-        raise BadRequest(f"cannot read {file}: {error.strerror}") from error
-    if len(source) <= lines:
-        raise BadRequest(f"{file} must have over {lines} lines, got {len(source)}")
-    return "".join(source[:lines]), "".join(source[lines:])[:keystrokes]
-
-
-async def _replay(
-    opened: str, typed: str, think_ms: float, file: Path, lines: int
-) -> Report:
+    """Through the language server and a shared daemon of this run's own."""
     began = time.perf_counter()
-    client = await LspClient.start(stderr=asyncio.subprocess.DEVNULL)
+    async with own_state(), language_server({}) as client:
+        cold_start_s = time.perf_counter() - began
+        state = read_state()
+        if state is None:
+            raise SettingsError("unset backend.url: this measures the daemon")
+        try:
+            editor = Editor(client, list(texts), lambda: _metrics(state))
+            before = await _metrics(state)
+            await editor.type(strokes, speed)
+            after = await _metrics(state)
+            memory = resident_mb(client.process.pid), resident_mb(state.pid)
+        finally:
+            end_process(state.pid)
+    reached = sum(
+        value - before.get(name, 0.0)
+        for name, value in after.items()
+        if name.startswith((REQUESTS, LEFT))
+    )
+    return summarise("tabwise", editor, cold_start_s, memory, reached)
+
+
+async def replay_remote(
+    system: str,
+    environment: dict[str, str],
+    backend_pid: int,
+    texts: Sequence[str],
+    strokes: Sequence[Stroke],
+    speed: float,
+) -> Report:
+    """Through the language server with another backend behind it."""
+    began = time.perf_counter()
+    async with own_state(), language_server(environment) as client:
+        cold_start_s = time.perf_counter() - began
+        editor = Editor(client, list(texts))
+        await editor.type(strokes, speed)
+        memory = resident_mb(client.process.pid), resident_mb(backend_pid)
+    return summarise(system, editor, cold_start_s, memory, None)
+
+
+async def replay_llama_cpp(
+    dtype: str,
+    threads: int,
+    texts: Sequence[str],
+    strokes: Sequence[Stroke],
+    speed: float,
+) -> list[Report]:
+    """On llama.cpp: its own /infill, and with our prompts on /v1/completions."""
+    kinds = {
+        f"llama.cpp {dtype}, /infill": {"KIND": "llamacpp"},
+        f"llama.cpp {dtype}, our prompt": {"KIND": "openai", "MODEL": "tabwise"},
+    }
+    budget = {
+        "TABWISE_LSP_MAX_PREFIX_CHARS": str(RIVAL_PREFIX_CHARS),
+        "TABWISE_LSP_MAX_SUFFIX_CHARS": str(RIVAL_SUFFIX_CHARS),
+    }
+    reports = []
+    with tempfile.TemporaryDirectory(prefix="tabwise-bench-") as folder:
+        gguf = Path(folder) / "checkpoint.gguf"
+        await asyncio.to_thread(export_gguf, "default", dtype, gguf)
+        for system, options in kinds.items():
+            async with llama_cpp_server(gguf, threads=threads) as rival:
+                named = {f"TABWISE_BACKEND_{k}": v for k, v in options.items()}
+                environment = budget | named | {"TABWISE_BACKEND_URL": rival.url}
+                reports.append(
+                    await replay_remote(
+                        system, environment, rival.pid, texts, strokes, speed
+                    )
+                )
+    return reports
+
+
+@contextlib.asynccontextmanager
+async def language_server(environment: dict[str, str]) -> AsyncIterator[LspClient]:
+    """A language server whose backend is ready. environment: over our own."""
+    client = await LspClient.start(
+        environment={**os.environ, **environment}, stderr=asyncio.subprocess.DEVNULL
+    )
     try:
         await client.initialize()
         await client.wait_until_ready(READY_S)
-        cold_start_s = time.perf_counter() - began
-        state = _running_daemon()
-        client.open(URI, opened)
-        await client.inline_completion(URI, (lines, 0))  # the first reads the file
-        before = await _metrics(state)
-        answers = await type_text(client, typed, lines, think_ms / 1000)
-        after = await _metrics(state)
-        server_mb, daemon_mb = resident_mb(client.process.pid), resident_mb(state.pid)
+        yield client
     finally:
         await client.stop()
-        end_daemon()
-    return summarise(
-        answers,
-        {name: after.get(name, 0.0) - before.get(name, 0.0) for name in after},
-        cold_start_s=round(cold_start_s, 2),
-        server_mb=server_mb,
-        daemon_mb=daemon_mb,
-        think_ms=think_ms,
-        lines=lines,
-        file=file.name,
-        machine=describe_machine(),
-    )
 
 
-async def type_text(
-    client: LspClient, text: str, line: int, think_s: float
-) -> list[Suggestion]:
-    """Type `text` from the beginning of `line` on; the answer to each character."""
-    answers = []
-    at = (line, 0)
-    for version, char in enumerate(text, start=2):
-        began = time.perf_counter()
-        client.change(URI, version, char, at)
-        width = len(char.encode("utf-16-le")) // 2
-        at = (at[0] + 1, 0) if char == "\n" else (at[0], at[1] + width)
-        answers.append(await client.inline_completion(URI, at))
-        await asyncio.sleep(max(0.0, think_s - (time.perf_counter() - began)))
-    return answers
-
-
-def summarise(
-    answers: Sequence[Suggestion], counted: Mapping[str, float], **known: Any
-) -> Report:
-    """counted: by how much the daemon's counters grew meanwhile."""
-    times = sorted(answer.latency_ms for answer in answers)
-    asked = round(counted.get(REQUESTS, 0.0))
-    prompt = counted.get(PROMPT, 0.0)
-    return Report(
-        keystrokes=len(times),
-        shown=sum(answer.text is not None for answer in answers),
-        median_ms=round(statistics.median(times), 1),
-        p95_ms=round(times[max(0, -(-len(times) * 95 // 100) - 1)], 1),
-        max_ms=round(times[-1], 1),
-        # those from memory are the quickest
-        backend_median_ms=round(statistics.median(times[-asked:]), 1)
-        if asked
-        else None,
-        from_memory=round(1 - asked / len(times), 3),
-        cached_tokens=round(counted.get(CACHED, 0.0) / prompt, 3) if prompt else None,
-        **known,
-    )
-
-
-def end_daemon() -> None:
-    """End the daemon of this state folder, if there is one."""
-    state = read_state()
-    if state is not None:
-        end_process(state.pid)
-
-
-def _running_daemon() -> DaemonState:
-    state = read_state()
-    if state is None:
-        raise SettingsError("backend.url is set; unset it: this measures the daemon")
-    return state
+@contextlib.asynccontextmanager
+async def own_state() -> AsyncIterator[None]:
+    """A state folder of this run's own for the block."""
+    name = "TABWISE_STATE_DIR"
+    before = os.environ.get(name)
+    with tempfile.TemporaryDirectory(prefix="tabwise-bench-") as folder:
+        os.environ[name] = folder
+        try:
+            yield
+        finally:
+            del os.environ[name]
+            if before is not None:
+                os.environ[name] = before
 
 
 async def _metrics(state: DaemonState) -> dict[str, float]:
@@ -177,8 +156,54 @@ async def _metrics(state: DaemonState) -> dict[str, float]:
         await client.close()
 
 
-def _restore(name: str, value: str | None) -> None:
-    if value is None:
-        del os.environ[name]
-    else:
-        os.environ[name] = value
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--file", type=Path, nargs="+", default=DEFAULT_FILES, help="what is typed"
+    )
+    parser.add_argument("--strokes", type=int, default=400, help="how many")
+    parser.add_argument("--seed", type=int, default=1, help="of the typing")
+    parser.add_argument("--speed", type=float, default=1.0, help="times real time")
+    parser.add_argument(
+        "--rival", choices=["llamacpp"], help="the same strokes on llama.cpp's server"
+    )
+    parser.add_argument(
+        "--rival-threads", type=int, default=2, help="of llama.cpp's server"
+    )
+    parser.add_argument("--out", type=Path, help="write JSON here")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        sources = [file.read_text(encoding="utf-8") for file in arguments.file]
+    except OSError as error:
+        raise BadRequest(f"cannot read a file to type: {error}") from error
+    texts, strokes = make_script(sources, arguments.strokes, arguments.seed)
+    if not strokes:
+        raise BadRequest("the files have too few lines to type")
+    reports = asyncio.run(_measure(arguments, texts, strokes))
+    if arguments.out:
+        found = {
+            "machine": describe_machine(),
+            "speed": arguments.speed,
+            "files": [file.name for file in arguments.file],
+            "runs": [attrs.asdict(report) for report in reports],
+            "ratios": ratios(reports),
+        }
+        arguments.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    print(describe_machine())
+    return 0
+
+
+async def _measure(
+    arguments: argparse.Namespace, texts: Sequence[str], strokes: Sequence[Stroke]
+) -> list[Report]:
+    reports = [await replay_daemon(texts, strokes, arguments.speed)]
+    print("\n".join(table(reports[0], reports[0])), flush=True)
+    if arguments.rival:
+        for dtype in ("q8_0", "fp16"):
+            for report in await replay_llama_cpp(
+                dtype, arguments.rival_threads, texts, strokes, arguments.speed
+            ):
+                reports.append(report)
+                print("\n".join(table(report, reports[0])), flush=True)
+    return reports

@@ -1,50 +1,35 @@
-"""`tabwise bench keystrokes`: measure what an editor's user would feel."""
+"""`tabwise bench NAME`: each of our figures by one command."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
-from pathlib import Path
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
-import attrs
-
-from tabwise_server.backends import daemon
-
-# Long enough, real, and not part of what our model was trained on.
-DEFAULT_FILE = Path(daemon.__file__)
+# name: (module with configure and run, one line of help)
+MEASUREMENTS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "keystrokes": (
+            "tabwise_server.bench.keystrokes",
+            "what an editor's user would feel, through the language server",
+        ),
+        "load": (
+            "tabwise_server.bench.load",
+            "many typing users against one backend",
+        ),
+    }
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["keystrokes"])
-    parser.add_argument(
-        "--file", type=Path, default=DEFAULT_FILE, help="Python source to type"
-    )
-    parser.add_argument(
-        "--lines", type=int, default=200, help="lines open before typing begins"
-    )
-    parser.add_argument("--keystrokes", type=int, default=300, help="how many")
-    parser.add_argument(
-        "--think-ms",
-        type=float,
-        default=100.0,
-        help="from one keystroke to the next, unless the answer takes longer",
-    )
-    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="NAME")
+    for name, (module, summary) in MEASUREMENTS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        importlib.import_module(module).configure(sub)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tabwise_server.bench.keystrokes import replay
-
-    report = asyncio.run(
-        replay(
-            arguments.file, arguments.lines, arguments.keystrokes, arguments.think_ms
-        )
-    )
-    if arguments.json:
-        print(json.dumps(attrs.asdict(report)))
-        return 0
-    for name, value in attrs.asdict(report).items():
-        shown = "-" if value is None else value
-        print(f"{name.replace('_', ' '):<20}{shown}")
-    return 0
+    module = importlib.import_module(MEASUREMENTS[arguments.what][0])
+    status: int = module.run(arguments)
+    return status
