@@ -29,10 +29,14 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "status": ("tabwise_server.commands.status", "show the shared daemon"),
         "stop": ("tabwise_server.commands.stop", "stop the shared daemon"),
         "doctor": ("tabwise_server.commands.doctor", "check this installation"),
-        "bench": ("tabwise_server.commands.bench", "measure: keystrokes"),
+        "bench": ("tabwise_server.commands.bench", "measure: keystrokes, load"),
         "collect": ("tabwise_training.collect", "gather source code for training"),
         "prepare": ("tabwise_training.prepare", "tokenise a collected corpus"),
         "train": ("tabwise_training.train", "train a model"),
+        "bench-train": (
+            "tabwise_training.benchmark",
+            "measure training beside the plain way",
+        ),
         "tune": ("tabwise_training.tune", "tune the checkpoint on your own code"),
         "quantize": ("tabwise_training.quantize", "turn a checkpoint into INT8"),
         "import": (
