@@ -30,6 +30,11 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "stop": ("tabwise_server.commands.stop", "stop the shared daemon"),
         "doctor": ("tabwise_server.commands.doctor", "check this installation"),
         "bench": ("tabwise_server.commands.bench", "measure: keystrokes, load"),
+        "cost": ("tabwise_server.commands.cost", "say what completions cost"),
+        "capacity": (
+            "tabwise_server.commands.capacity",
+            "simulate a fleet of backends, or measure one",
+        ),
         "collect": ("tabwise_training.collect", "gather source code for training"),
         "prepare": ("tabwise_training.prepare", "tokenise a collected corpus"),
         "train": ("tabwise_training.train", "train a model"),

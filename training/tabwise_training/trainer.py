@@ -7,7 +7,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tabwise_model.config import ConfigError, ModelConfig
 from tabwise_model.gpt import GPT
+from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.config import TrainConfig
 from tabwise_training.data import (
     Batches,
@@ -76,7 +77,9 @@ class Trainer:
         self._rows_a_step = self._count_rows()
         self._tokenizer = load_tokenizer(self._folder)
         self._model = initial_model(
-            self._run.init_from, self._shape(), self._tokenizer
+            self._run.init_from,
+            self.shape_of(config, self._tokenizer),
+            self._tokenizer,
         ).to(processes.device)
         self._loss = self._wrap(SummedLoss(self._model))
         self._optimizers = Optimizers(self._model, config.optim)
@@ -94,9 +97,7 @@ class Trainer:
     def train(self, stop_after_s: float | None = None) -> bool:
         """Run to the recipe's last step, or save and stop early when told to or after
         so many seconds; returns whether the run is finished."""
-        block = self._model.config.block_size
-        place = self._progress.place
-        batches = Batches(self._folder, self._config.data, block, place)
+        batches = self._open_batches()
         began = time.monotonic()
         try:
             while self._progress.step < self._run.steps:
@@ -115,8 +116,23 @@ class Trainer:
             self._say(f"done; curves in {draw_losses(self._out)}")
         return True
 
-    def _step(self, batches: Batches) -> None:
-        """One optimiser step, its log line, and validation when it is due."""
+    @contextlib.contextmanager
+    def stepper(self) -> Iterator[Callable[[], float]]:
+        """For measuring: a function that takes one step and returns the seconds that it
+        waited for data."""
+        batches = self._open_batches()
+        try:
+            yield lambda: self._step(batches)
+        finally:
+            batches.close()
+
+    def _open_batches(self) -> Batches:
+        block = self._model.config.block_size
+        return Batches(self._folder, self._config.data, block, self._progress.place)
+
+    def _step(self, batches: Batches) -> float:
+        """One optimiser step, its log line, and validation when it is due; returns the
+        seconds that it waited for data."""
         began = time.monotonic()
         step = self._progress.step
         rows = batches.next(self._rows_a_step)
@@ -141,6 +157,7 @@ class Trainer:
             scaler=self._scaler.state_dict(),
         )
         self._report(loss, scale, tokens / took, waited / took)
+        return waited
 
     def _gradients(self, rows: Rows) -> float:
         """Leave the gradient of the mean loss of all processes' rows; returns it."""
@@ -199,10 +216,12 @@ class Trainer:
         self._model.train()
         return nats / math.log(2) / count
 
-    def _shape(self) -> ModelConfig:
-        shape = attrs.asdict(self._config.model)
+    @staticmethod
+    def shape_of(config: TrainConfig, tokenizer: Tokenizer) -> ModelConfig:
+        """The recipe's model over this vocabulary. Raises TrainingError."""
+        shape = attrs.asdict(config.model)
         # a multiple of 64 keeps the head's matrix product on its fast path
-        vocab = -(-self._tokenizer.vocab_size // 64) * 64
+        vocab = -(-tokenizer.vocab_size // 64) * 64
         try:
             return ModelConfig(vocab_size=vocab, **shape)
         except ConfigError as error:
