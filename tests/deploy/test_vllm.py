@@ -9,6 +9,7 @@ vLLM is gigabytes, so it is not part of the test environment: TABWISE_VLLM names
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import statistics
 from collections.abc import AsyncIterator, Mapping
@@ -23,13 +24,12 @@ from support.llama_cpp import LlamaCpp
 from tabwise_model.checkpoint import load_checkpoint, resolve_checkpoint
 from tabwise_model.export.to_gguf import write_gguf
 from tabwise_model.export.to_huggingface import write_huggingface
+from tabwise_server.backends import daemon
 from tabwise_server.bench.client import Suggestion
-from tabwise_server.capacity.fleet import free_port
-from tabwise_server.suggest import positions
+from tabwise_server.capacity.fleet import free_port, running_fleet
 
 VLLM = os.environ.get("TABWISE_VLLM", "")
-URI = "file:///project/positions.py"
-SOURCE = Path(positions.__file__).read_text(encoding="utf-8")
+SOURCE = Path(daemon.__file__).read_text(encoding="utf-8")
 READY_S = 300.0
 
 pytestmark = [
@@ -44,11 +44,16 @@ class Shown:
     engine: str
     answers: list[Suggestion]
 
-    def row(self) -> str:
+    @property
+    def shown(self) -> int:
+        return sum(one.text is not None for one in self.answers)
+
+    def row(self, ours: list[Suggestion]) -> str:
         times = sorted(one.latency_ms for one in self.answers)
-        shown = sum(one.text is not None for one in self.answers)
+        pairs = zip(self.answers, ours, strict=True)
+        equal = sum(a.text is not None and a.text == b.text for a, b in pairs)
         return (
-            f"| {self.engine} | {shown} of {len(times)} |"
+            f"| {self.engine} | {self.shown} of {len(times)} | {equal} |"
             f" {statistics.median(times):.0f} | {times[-1]:.0f} |"
         )
 
@@ -97,20 +102,28 @@ async def until_healthy(url: str, process: asyncio.subprocess.Process) -> None:
     raise AssertionError("vLLM ended")
 
 
-def places() -> list[tuple[int, int]]:
-    """Twenty cursors in the middle of code lines, each with code after it."""
+def cursors() -> list[tuple[str, tuple[int, int]]]:
+    """Twenty documents with one line broken off behind a word, and where."""
     lines = SOURCE.splitlines()
-    wanted = [n for n, line in enumerate(lines) if len(line.strip()) > 20]
-    return [(n, len(lines[n]) - len(lines[n].strip()) // 2) for n in wanted[5:45:2]]
+    found = []
+    for number, line in enumerate(lines):
+        place = re.match(r"\s+(\w+ =|return|if|for \w+ in)(?= \S)", line)
+        if place is not None:
+            text = [*lines[:number], line[: place.end()], *lines[number + 1 :]]
+            found.append(("\n".join(text), (number, place.end())))
+    return found[:20]
 
 
 async def suggestions(environment: Mapping[str, str]) -> list[Suggestion]:
-    """What a real `tabwise lsp` offers at each place with all its checks off."""
+    """What a real `tabwise lsp` offers at each cursor, however unsure."""
     async with language_server(environment) as client:
         await client.wait_until_ready(60)
-        client.open(URI, SOURCE)
-        await client.inline_completion(URI, (0, 0))  # the first reads the file
-        return [await client.inline_completion(URI, at) for at in places()]
+        found = []
+        for number, (text, at) in enumerate(cursors()):
+            uri = f"file:///project/{number}.py"
+            client.open(uri, text)
+            found.append(await client.inline_completion(uri, at))
+        return found
 
 
 def environment(folder: Path, kind: str, url: str) -> dict[str, str]:
@@ -132,14 +145,21 @@ async def test_other_engines_fill_in_the_middle_through_the_language_server(
     checkpoint = load_checkpoint(resolve_checkpoint("default"))
     write_huggingface(tmp_path / "hf", checkpoint, "bf16")
     write_gguf(tmp_path / "model.gguf", checkpoint, "fp16")
-    results = []
+    async with running_fleet(1, "--threads", "1") as [ours]:
+        settings = environment(tmp_path / "0", "tabwise", ours.url)
+        results = [Shown("tabwise serve, INT8", await suggestions(settings))]
     async with vllm_server(tmp_path / "hf", tmp_path / "vllm.log") as url:
         settings = environment(tmp_path / "1", "openai", url)
         results.append(Shown("vLLM, bf16", await suggestions(settings)))
     llama = LlamaCpp(tmp_path / "model.gguf")
     settings = environment(tmp_path / "2", "llamacpp", llama.url)
     results.append(Shown("llama.cpp, fp16", await suggestions(settings)))
-    print("| engine | shown | median, ms | longest, ms |\n|---|---|---|---|")
+    print(
+        "| engine | shown | as ours | median, ms | longest, ms |\n|---|---|---|---|---|"
+    )
     for result in results:
-        print(result.row())
-        assert sum(one.text is not None for one in result.answers) >= 10
+        print(result.row(results[0].answers))
+    # llama.cpp's /infill has the suffix after the prefix, which our model was taught less
+    vllm, llama_cpp = results[1:]
+    assert vllm.shown >= results[0].shown // 2
+    assert llama_cpp.shown > 0

@@ -44,6 +44,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _json_error(error.status, name, message, None, error.headers)
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
+        request.app[SERVICE].metrics.rejected.labels("internal_error").inc()
         said = "internal error; see the server's log"
         return _json_error(500, "internal_error", said)
 
