@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from tabwise_server.suggest import brackets, place, privacy, syntax
+from tabwise_server.suggest import (
+    brackets,
+    place,
+    privacy,
+    syntax,
+)
 from tabwise_server.suggest import shape as shape_module
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.shape import ShapeOptions, shape

@@ -22,7 +22,8 @@ from tabwise_server.suggest.brackets import CLOSERS, QUOTES
 from tabwise_server.suggest.levels import confidence_of, threshold
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.prompt import PromptOptions, build_request
-from tabwise_server.suggest.shape import ShapeOptions, shape, trim_overlap
+from tabwise_server.suggest.shape import ShapeOptions, shape
+from tabwise_server.suggest.trim import trim_overlap
 from tabwise_server.wire import CompletionRequest
 
 logger = logging.getLogger(__name__)

@@ -43,6 +43,11 @@ def surroundings(place: Place) -> Surroundings:
     return "code"
 
 
+def keep_syntax(text: str, place: Place) -> str:
+    """Nothing that adds a syntax error, where the language can be parsed."""
+    return text if not place.is_python or keeps_syntax(place, text) else ""
+
+
 def keeps_syntax(place: Place, text: str) -> bool:
     """Whether Python with `text` inserted has no more syntax errors than without.
 
