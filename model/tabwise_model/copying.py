@@ -10,17 +10,13 @@ agreement as in PPM, Cleary and Witten 1984.)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-from tabwise_model.tokenizer import Tokenizer
-
-Ids = npt.NDArray[np.int32]
+from tabwise_model.tokenizer import Ids
 
 LONGEST = 16  # tokens of agreement that are told apart
 GAP = -1  # between two texts; nothing is copied across it
@@ -29,8 +25,6 @@ GAP = -1  # between two texts; nothing is copied across it
 WEIGHTS = (0.0, 0.1, 0.3, 0.35, 0.45, 0.55, 0.55, 0.7, 0.7, 0.7, *[0.9] * 7)
 # What shorter agreements count for beside longer ones, in occurrences.
 SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
-KEPT_PARAGRAPHS = 16_384
-_BLANK_LINE = re.compile(r"\n\n(?=[^\n])")
 
 
 @attrs.frozen
@@ -84,23 +78,6 @@ class CopySource:
                 break
             agreed[still] += 1
         return source[at + 1], agreed
-
-
-class Encoder:
-    """Encodes texts by paragraphs, of which most were there a keystroke ago."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        @lru_cache(KEPT_PARAGRAPHS)
-        def encode(paragraph: str) -> Ids:
-            return np.array(tokenizer.encode(paragraph), np.int32)
-
-        self._encode = encode
-
-    def encode(self, text: str) -> Ids:
-        """Ids (N,) of `text`; equal to encoding it whole but for rare seams."""
-        *paragraphs, last = _BLANK_LINE.split(text)
-        parts = [self._encode(part + "\n\n") for part in paragraphs]
-        return np.concatenate([*parts, self._encode(last)])
 
 
 def mix(probabilities: npt.NDArray[np.float32], copied: Copied | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from tabwise_model.copying import CopySource, Encoder
+from tabwise_model.copying import CopySource
 from tabwise_model.prompt import fim_prompt
 from tabwise_model.request import GenerationRequest, Sampling, Search, Stop
 from tabwise_model.tokenizer import Tokenizer
@@ -46,7 +46,6 @@ class Infiller:
         """window: tokens of prompt and completion together."""
         self._tokenizer = tokenizer
         self._window = window
-        self._encoder = Encoder(tokenizer)
 
     def request(
         self,
@@ -90,4 +89,4 @@ class Infiller:
         written = len(hole.prefix) - len(self._tokenizer.last_piece(hole.prefix))
         texts = [text for _, text in hole.context]
         texts += [hole.prefix[:written], hole.suffix]
-        return CopySource(self._encoder.encode(text) for text in texts)
+        return CopySource(map(self._tokenizer.encode_by_paragraphs, texts))

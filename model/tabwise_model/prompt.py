@@ -47,7 +47,7 @@ def fim_prompt(
     """
     if window < MIN_WINDOW:
         raise ValueError(f"window must be at least {MIN_WINDOW} tokens, got {window}")
-    after = tokenizer.encode(suffix[: window * CHARS_PER_TOKEN])
+    after = _encode(tokenizer, suffix[: window * CHARS_PER_TOKEN])
     after = after[: window // SUFFIX_SHARE]
     chunks = _context_ids(tokenizer, context, window // CONTEXT_SHARE)
     room = window - len(after) - len(chunks) - SENTINELS_USED
@@ -82,14 +82,20 @@ def anchored_tail(tokenizer: Tokenizer, text: str, room: int) -> list[int]:
     if room < 1:
         return []
     step = max(1, room // 2)
-    ids = tokenizer.encode(text[_cut(len(text) - room * CHARS_PER_TOKEN, step) :])
+    start = _cut(len(text) - room * CHARS_PER_TOKEN, step)
+    ids = _encode(tokenizer, text[start:])
     if len(ids) <= room:
         return ids
     start = len(text) - len(tokenizer.decode(ids[-room:]))
     while len(ids) > room:
         start = _cut(start, step)
-        ids = tokenizer.encode(text[start:])
+        ids = _encode(tokenizer, text[start:])
         start += 1
+    return ids
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode_by_paragraphs(text).tolist()
     return ids
 
 

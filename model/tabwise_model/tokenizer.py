@@ -9,16 +9,23 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import regex
 import tiktoken
+
+Ids = npt.NDArray[np.int32]
 
 # Qwen2's pattern: llama.cpp knows it as "qwen2", and a digit is always its own piece.
 SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+KEPT_PARAGRAPHS = 16_384
+_BLANK_LINE = regex.compile(r"\n\n(?=[^\n])")
 PIECE_CHARS = 256  # a longer piece is looked at in part
 END = "<|endoftext|>"
 FIM_PREFIX = "<|fim_prefix|>"
@@ -59,12 +66,24 @@ class Tokenizer:
         self.repo_name = specials[REPO_NAME]
         self.sentinels = frozenset(specials.values())
         table = {rank: piece for piece, rank in ranks.items()}
+        self._paragraph = lru_cache(KEPT_PARAGRAPHS)(self._encode_paragraph)
         # A sentinel shows as nothing: it can never leak into a suggestion.
         self._bytes = [table.get(i, b"") for i in range(self.vocab_size)]
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; a lone surrogate becomes U+FFFD. Sentinel names are text."""
         return self._encoding.encode_ordinary(text)
+
+    def encode_by_paragraphs(self, text: str) -> Ids:
+        """Ids (N,) of `text`. Paragraphs are remembered: of a file that is being typed,
+        most were there a keystroke ago. Equal to `encode` but for a blank line that is
+        followed by one of blanks."""
+        *paragraphs, last = _BLANK_LINE.split(text)
+        parts = [self._paragraph(part + "\n\n") for part in paragraphs]
+        return np.concatenate([*parts, self._paragraph(last)])
+
+    def _encode_paragraph(self, text: str) -> Ids:
+        return np.array(self.encode(text), np.int32)
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Ids of any bytes; where they are not UTF-8, one id a byte."""

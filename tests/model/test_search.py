@@ -66,7 +66,7 @@ def all_lines(seed: int) -> dict[bytes, float]:
     return shares
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000))
 def test_a_wide_search_finds_the_likeliest_of_all_lines(seed: int) -> None:
     everything = all_lines(seed)
@@ -77,7 +77,7 @@ def test_a_wide_search_finds_the_likeliest_of_all_lines(seed: int) -> None:
     assert everything[best.text] >= best.probability - 1e-4
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([0.05, 0.2, 0.4]))
 def test_asking_for_less_work_changes_no_answer(seed: int, least: float) -> None:
     everything = search_lines(seed, width=64).lines()[0]
