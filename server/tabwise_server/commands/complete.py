@@ -13,7 +13,7 @@ import attrs
 from tabwise_server.backends.choose import open_backend
 from tabwise_server.errors import BadRequest
 from tabwise_server.settings import Settings, load_settings
-from tabwise_server.suggest.levels import confidence_of, threshold
+from tabwise_server.suggest.levels import threshold
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.positions import content_length, split_lines
 from tabwise_server.suggest.privacy import is_secret
@@ -26,7 +26,7 @@ PATIENCE_MS = 10_000.0  # nobody is typing
 @attrs.frozen(kw_only=True)
 class Result:
     """text: to insert at the place, None for nothing fit to show; raw: before shaping;
-    confidence: exp(mean log-probability)."""
+    confidence: the probability of this very text."""
 
     text: str | None
     raw: str
@@ -68,7 +68,7 @@ async def complete(place: Place, settings: Settings) -> Result:
         latency_ms = (time.perf_counter() - began) * 1000
     finally:
         await backend.close()
-    confidence = confidence_of(response)
+    confidence = response.confidence
     shaping = ShapeOptions(min_confidence=threshold(lsp.level, lsp.min_confidence))
     return Result(
         text=shape(response.text, place, confidence, shaping),

@@ -19,7 +19,7 @@ from tabwise_server.backends.protocol import Backend
 from tabwise_server.errors import TabwiseError
 from tabwise_server.settings import LspSettings
 from tabwise_server.suggest.brackets import CLOSERS, QUOTES
-from tabwise_server.suggest.levels import confidence_of, threshold
+from tabwise_server.suggest.levels import threshold
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.prompt import PromptOptions, build_request
 from tabwise_server.suggest.shape import ShapeOptions, shape
@@ -137,7 +137,7 @@ class Session:
         """Ask the backend, shape its answer, remember it. No failure passes."""
         try:
             response = await self._backend.complete(request)
-            confidence = confidence_of(response)
+            confidence = response.confidence
             text = shape(response.text, place, confidence, self._shape)
         except TabwiseError as error:
             logger.info("no completion: %s", error)

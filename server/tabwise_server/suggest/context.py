@@ -27,6 +27,9 @@ WINDOW_LINES = 12
 STEP_LINES = 6
 REGION_LINES = 12  # the cursor may move so far before the choice is made anew
 QUERY_CHARS_BEFORE, QUERY_CHARS_AFTER = 1_500, 500
+DEFAULT_CHARS = 4_000
+# A smaller window is better spent on the file itself: docs/suggestions.md
+MIN_WINDOW_TOKENS = 2_048
 MAX_FILE_CHARS = 200_000  # of a larger file, its beginning
 COMMON_SHARE = 0.05  # identifiers in more of a file's windows than this tell nothing
 
@@ -55,6 +58,18 @@ class ContextOptions:
 
     max_chars: int = 0
     min_score: float = 0.08
+
+
+def budget(context_chars: int | None, window: int | None) -> int:
+    """ContextOptions.max_chars: `context_chars` where it is set, else by the tokens of
+    the model's window, None for a window that is not known (another's backend).
+
+    >>> budget(None, 512), budget(None, None), budget(300, 512)
+    (0, 4000, 300)
+    """
+    if context_chars is not None:
+        return context_chars
+    return DEFAULT_CHARS if window is None or window >= MIN_WINDOW_TOKENS else 0
 
 
 @attrs.frozen(kw_only=True, slots=False, eq=False)

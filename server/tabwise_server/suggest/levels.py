@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tabwise_server.wire import Alternative, CompletionResponse
-
 # The probability of the very line below which it does not show.
 THRESHOLDS: Mapping[str, float] = MappingProxyType(
     {"quiet": 0.75, "balanced": 0.5, "eager": 0.3}
@@ -26,9 +24,3 @@ def threshold(level: str, min_confidence: float | None = None) -> float:
     0.9
     """
     return THRESHOLDS[level] if min_confidence is None else min_confidence
-
-
-def confidence_of(response: CompletionResponse | Alternative) -> float:
-    """How sure the model was of a completion, 0..1; 1 where the backend does not say
-    (some give no log-probabilities)."""
-    return response.confidence

@@ -16,6 +16,7 @@ import attrs
 
 from tabwise_server.suggest.place import Place, indent_of, opens_block
 from tabwise_server.suggest.syntax import surroundings
+from tabwise_server.suggest.trim import is_word
 from tabwise_server.wire import CompletionRequest, ContextChunk, StopKind
 
 
@@ -71,6 +72,16 @@ def cut_suffix(suffix: str, budget: int) -> str:
         return suffix
     line_end = suffix.rfind("\n", budget // 2, budget)
     return suffix[: line_end + 1 if line_end >= 0 else budget]
+
+
+def worth_asking(place: Place) -> bool:
+    """Whether anything could show here: not in the middle of a word, nor before one
+    that the suggestion would grow into, as `fit_into_word` would drop it.
+
+    >>> worth_asking(Place(prefix="pri", suffix="nt(x)"))
+    False
+    """
+    return not (is_word(place.line_before[-1:]) and is_word(place.line_after[:1]))
 
 
 def choose_stop(place: Place) -> StopKind:
