@@ -54,7 +54,7 @@ def test_a_schedule_goes_forward_in_time_and_through_the_file() -> None:
     schedule = list(asks(text, 600, random.Random(3)))
     times = [ask.at for ask in schedule]
     assert times == sorted(times)
-    assert all(0 < ask.cursor <= len(text) for ask in schedule)
+    assert all(0 < ask.cursor < ask.after <= len(text) for ask in schedule)
     gaps = [b - a for a, b in itertools.pairwise(times)]
     assert min(gaps) > EDITOR_WAIT_S
     assert 1.5 < len(times) / 600 < 2.5  # a second, as the docstring says

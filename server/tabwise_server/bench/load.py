@@ -150,7 +150,7 @@ class User:
     def _body(self, ask: Ask) -> bytes:
         place = Place(
             prefix=self._text[: ask.cursor],
-            suffix=self._text[ask.cursor :],
+            suffix=self._text[ask.after :],
             language="python",
         )
         request = build_request(place, self._options, self._session)

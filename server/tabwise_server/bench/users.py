@@ -5,8 +5,8 @@ and Oulasvirta, "Observations on Typing from 136 Million Keystrokes", CHI 2018: 
 112 ms. That people type in bursts and read in between is well known; how long these
 are in code is not, so the following are our assumptions, chosen to be busy: bursts of
 20 keystrokes on average (geometric), pauses of 1 s and an exponential 4 s, one pause in
-six with a jump elsewhere in the file. That is two keystrokes a second from each, all
-the time; over a day people type far less.
+six with a jump elsewhere in the file, where 25 lines are missing and typed. That is two
+keystrokes a second from each, all the time; over a day people type far less.
 
 An editor asks 75 ms after a keystroke, unless the next one came before (Zed's and
 copilot.lua's wait), and cancels what it asked when the next keystroke comes.
@@ -28,32 +28,37 @@ PAUSE_LEAST_S, PAUSE_MORE_S = 1.0, 4.0
 JUMP_SHARE = 1 / 6
 EDITOR_WAIT_S = 0.075
 FILE_LINES = 120  # at least
+PASSAGE_LINES = 25  # what is missing where one types
 
 _VARIANCE = math.log(1 + (KEY_DEVIATION_S / KEY_MEAN_S) ** 2)
 
 
 @attrs.frozen
 class Ask:
-    """An editor's request. at: seconds from the start; cursor: offset in the file."""
+    """An editor's request. at: seconds from the start. What stands before `cursor` has
+    been typed; what stands between it and `after` is still missing in the file."""
 
     at: float
     cursor: int
+    after: int
 
 
 def asks(text: str, seconds: float, rng: random.Random) -> Iterator[Ask]:
     """When one user's editor asks, and where, for so many seconds."""
     now = rng.uniform(0, KEY_MEAN_S * BURST_KEYS + PAUSE_LEAST_S + PAUSE_MORE_S)
-    cursor = _anywhere(text, rng)
+    cursor, after = _passage(text, rng)
     while now < seconds:
         for _ in range(_burst(rng)):
             gap = key_gap(rng)
             cursor = _next_key(text, cursor)
+            if cursor >= after:
+                cursor, after = _passage(text, rng)
             if gap > EDITOR_WAIT_S:
-                yield Ask(now + EDITOR_WAIT_S, cursor)
+                yield Ask(now + EDITOR_WAIT_S, cursor, after)
             now += gap
         now += PAUSE_LEAST_S + rng.expovariate(1 / PAUSE_MORE_S)
         if rng.random() < JUMP_SHARE:
-            cursor = _anywhere(text, rng)
+            cursor, after = _passage(text, rng)
 
 
 def key_gap(rng: random.Random) -> float:
@@ -85,18 +90,21 @@ def _burst(rng: random.Random) -> int:
     return 1 + int(math.log(1 - rng.random()) / math.log(1 - 1 / BURST_KEYS))
 
 
-def _anywhere(text: str, rng: random.Random) -> int:
-    """The beginning of some line in the file's second half, where there is context."""
-    at = text.find("\n", rng.randrange(len(text) // 2, max(len(text) * 9 // 10, 1)))
-    return at + 1 if at >= 0 else len(text) // 2
+def _passage(text: str, rng: random.Random) -> tuple[int, int]:
+    """Beginning and end of some lines in the file's second half, where there is
+    context: what is typed next."""
+    start = rng.randrange(len(text) // 2, len(text) * 9 // 10)
+    start = text.rfind("\n", 0, start) + 1
+    end = start
+    for _ in range(PASSAGE_LINES):
+        end = text.find("\n", end) + 1 or len(text)
+    return start, end
 
 
 def _next_key(text: str, cursor: int) -> int:
     """The cursor after the next character of the file; an editor writes indentation
     by itself."""
     cursor += 1
-    if cursor >= len(text):
-        return len(text) // 2
     if text[cursor - 1] == "\n":
         while cursor < len(text) and text[cursor] in " \t":
             cursor += 1
