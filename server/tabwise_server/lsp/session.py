@@ -96,6 +96,7 @@ class Session:
             max_suffix_chars=settings.max_suffix_chars,
             max_new_tokens=settings.max_new_tokens,
             deadline_ms=settings.deadline_ms,
+            min_confidence=threshold(settings.level, settings.min_confidence),
         )
 
     def _join(self, key: bytes, request: CompletionRequest, place: Place) -> Flight:

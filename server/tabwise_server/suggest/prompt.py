@@ -22,12 +22,16 @@ from tabwise_server.wire import CompletionRequest, ContextChunk, StopKind
 
 @attrs.frozen(kw_only=True)
 class PromptOptions:
-    """Budgets: characters of text, tokens to generate, milliseconds to answer."""
+    """Budgets: characters of text, tokens to generate, milliseconds to answer.
+
+    min_confidence: what is less likely will not be shown, so the backend may give up.
+    """
 
     max_prefix_chars: int = 24_000
     max_suffix_chars: int = 6_000
     max_new_tokens: int = 48
     deadline_ms: float | None = None
+    min_confidence: float = 0.0
 
 
 def build_request(
@@ -50,6 +54,7 @@ def build_request(
         stop=choose_stop(place),
         session=session,
         deadline_ms=options.deadline_ms,
+        min_confidence=options.min_confidence,
     )
 
 
