@@ -1,4 +1,4 @@
-"""What a small shop has in stock; `scripts/try` completes it at the marks."""
+"""What a small shop has in stock; `scripts/try` completes it from the marks on."""
 
 from dataclasses import dataclass, field
 
@@ -28,18 +28,18 @@ class Inventory:
     def remove(self, name: str, quantity: int) -> None:
         """Take out pieces of an item. Raises ValueError if there are not as many."""
         if quantity > self.items[name].quantity:
-            raise  # <here> ValueError(f"only {self.items[name].quantity} {name}")
+            raise ValueError(f"only {self.items[name]} in stock")  # <from> ValueError
         self.items[name].quantity -= quantity
 
     def __contains__(self, name: str) -> bool:
-        return name in  # <here> self.items
+        return name in self.items  # <from> self
 
     def get(self, name: str) -> Item:
-        return self  # <here>.items[name]
+        return self.items[name]  # <from> .items
 
     def total(self) -> float:
         """The value of everything in stock."""
-        return  # <here> sum(item.total() for item in self.items.values())
+        return sum(item.total() for item in self.items.values())  # <from> sum
 
 
 def main() -> None:
@@ -48,5 +48,5 @@ def main() -> None:
     print(inventory.total())
 
 
-if __name__  # <here> == "__main__":
+if __name__ == "__main__":  # <from> ==
     main()

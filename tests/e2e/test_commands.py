@@ -161,5 +161,5 @@ async def test_the_trial_succeeds_only_with_a_suggestion(
     # each place is opened with nothing after it, and the others filled in
     request = next(r for r in scripted.requests if r.prefix.endswith("raise "))
     assert request.suffix.startswith("\n        self.items[name].quantity -= quantity")
-    assert "<here>" not in request.prefix + request.suffix
+    assert "<from>" not in request.prefix + request.suffix
     assert "return name in self.items" in request.suffix

@@ -21,7 +21,7 @@ from tabwise_server.bench.machine import describe_machine, resident_mb
 from tabwise_server.daemon_state import read_state
 from tabwise_server.errors import BadRequest, TabwiseError
 
-MARK = "  # <here>"
+MARK = "  # <from> "  # behind it, what the part of the line begins with that is cut
 READY_S = 170.0
 CONTEXT_LINES = 4
 EXAMPLE = Path("examples/inventory.py")
@@ -30,7 +30,7 @@ EXAMPLE = Path("examples/inventory.py")
 @attrs.frozen
 class Spot:
     """A place to complete, line and column from 0. text: the example as it is opened
-    for it, with nothing after the place on its line, and the other marks filled in."""
+    for it, with nothing after the place on its line, and the other lines whole."""
 
     line: int
     column: int
@@ -83,17 +83,16 @@ async def suggest(client: LspClient, uri: str, spot: Spot) -> Suggestion:
 
 
 def read_example(file: Path) -> list[Spot]:
-    """The marked places; what follows a mark is the author's own. Raises BadRequest."""
+    """The places of the marked cuts. Raises BadRequest."""
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise BadRequest(f"cannot read {file}: {error.strerror}") from error
-    whole = [line.replace(MARK, "") for line in lines]
+    whole = [line.partition(MARK)[0] for line in lines]
     spots = []
     for number, line in enumerate(lines):
         if MARK in line:
-            before, _, own = line.partition(MARK)
-            before += " " * own.startswith(" ")
+            before = whole[number].partition(line.partition(MARK)[2])[0]
             text = [*whole[:number], before, *whole[number + 1 :]]
             spots.append(Spot(number, len(before), "\n".join(text)))
     if not spots:
