@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+import operator
 from collections.abc import Iterable, Sequence
 
 import attrs
 
+FIRST_STRIDE = 4  # tokens that are compared first; of prompts, fewer count as none
 MIN_SHARED = 16  # tokens; a shorter common prefix is not worth a copy
 
 
@@ -56,12 +59,19 @@ class SlotTable:
             return None
         # the last token is computed always: its logits are wanted
         wanted = list(prompt[:-1])
-        shared = {slot.index: common_prefix(slot.tokens, wanted) for slot in self.slots}
-        best = max(self.slots, key=lambda s: (shared[s.index], not s.busy, s.last_used))
-        cached = shared[best.index]
+        head = wanted[:FIRST_STRIDE]
+        shared = [
+            common_prefix(slot.tokens, wanted)
+            if slot.tokens[:FIRST_STRIDE] == head
+            else 0
+            for slot in self.slots
+        ]
+        cached = max(shared)
+        longest = (s for s, n in zip(self.slots, shared, strict=True) if n == cached)
+        best = max(longest, key=lambda s: (not s.busy, s.last_used))
         if not best.busy and 2 * cached >= len(best.tokens):
             return self._take(best, cached, None, scratch)
-        oldest = min(free, key=lambda s: s.last_used)
+        oldest = min(free, key=_LAST_USED)
         if cached >= MIN_SHARED and oldest is not best:
             return self._take(oldest, cached, best, scratch)
         return self._take(oldest, shared[oldest.index], None, scratch)
@@ -89,11 +99,12 @@ class SlotTable:
             slot.keep(cached)
         slot.busy = True
         self._touch(slot)
-        free = sorted((s for s in self.slots if not s.busy), key=lambda s: s.last_used)
-        for other in free[:scratch]:
+        free = (other for other in self.slots if not other.busy)
+        others = heapq.nsmallest(scratch, free, key=_LAST_USED)
+        for other in others:
             other.keep(0)
             other.busy = True
-        return Placement(slot, cached, source, tuple(free[:scratch]))
+        return Placement(slot, cached, source, tuple(others))
 
     def _touch(self, slot: Slot) -> None:
         self._clock += 1
@@ -101,10 +112,14 @@ class SlotTable:
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the longest common prefix, by halving: slices compare at C speed."""
-    low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
+    """Length of the longest common prefix. Slices compare at C speed, and most pairs
+    differ early: looked at in doubling strides, then by halving the last one."""
+    limit = min(len(a), len(b))
+    low, high = 0, min(FIRST_STRIDE, limit)
+    while a[low:high] == b[low:high]:
+        if high == limit:
+            return limit
+        low, high = high, min(2 * high, limit)
     while high - low > 1:
         middle = (low + high) // 2
         if a[low:middle] == b[low:middle]:
@@ -112,3 +127,6 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
         else:
             high = middle
     return low
+
+
+_LAST_USED = operator.attrgetter("last_used")
