@@ -159,7 +159,7 @@ async def test_other_engines_fill_in_the_middle_through_the_language_server(
     )
     for result in results:
         print(result.row(results[0].answers))
-    # llama.cpp's /infill has the suffix after the prefix, which our model was taught less
+    # llama.cpp's /infill has the suffix after the prefix, taught to ours less
     vllm, llama_cpp = results[1:]
     assert vllm.shown >= results[0].shown // 2
     assert llama_cpp.shown > 0
