@@ -45,21 +45,21 @@ logger = logging.getLogger(__name__)
 WARM_S = 5.0  # before what is counted: each file is read for the first time
 DEADLINE_MS = 2_000.0
 MAX_USERS, MAX_SECONDS = 2_000, 600.0
-KV_BYTES = 2_000_000_000
+SEARCH_SLOTS = 64
 
 
 async def measure(
     users: int, seconds: float, flags: Sequence[str] = (), seed: int = 1
 ) -> LoadReport:
     """Measure `users` people for `seconds`, on a server of its own."""
-    with_kv = ["--kv-bytes", str(KV_BYTES), "--slots", str(slots_for(users)), *flags]
-    async with tabwise_serve(with_kv) as served:
+    with_slots = ["--slots", str(slots_for(users)), *flags]
+    async with tabwise_serve(with_slots) as served:
         return await load(served, users, seconds, seed)
 
 
 def slots_for(users: int) -> int:
-    """One for each user, up to what the server keeps by itself at most."""
-    return min(max(users + 8, 16), 640)
+    """One for each user's file, and some for the lines that are being searched."""
+    return users + SEARCH_SLOTS
 
 
 async def load(served: Served, users: int, seconds: float, seed: int) -> LoadReport:

@@ -95,7 +95,9 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
     found = "read" if file.exists() else "not there; defaults are used"
     yield Finding("settings", f"{file} ({found})")
     names = sorted(
-        n for n in os.environ if n.startswith(("TABWISE_SERVE", "TABWISE_LSP"))
+        name
+        for name in os.environ
+        if name.startswith(("TABWISE_SERVE", "TABWISE_LSP", "TABWISE_BACKEND"))
     )
     if names:
         yield Finding("environment", ", ".join(names))
