@@ -20,8 +20,8 @@ from tabwise_model.tokenizer import Ids
 
 LONGEST = 16  # tokens of agreement that are told apart
 GAP = -1  # between two texts; nothing is copied across it
-# The copy's weight by tokens of agreement, 0..16: fitted on validation packages
-# (docs/evaluation.md).
+# The copy's weight by tokens of agreement, 0..16: fitted on validation packages by
+# `tabwise evaluate --copy-weights`.
 WEIGHTS = (0.0, 0.1, 0.3, 0.35, 0.45, 0.55, 0.55, 0.7, 0.7, 0.7, *[0.9] * 7)
 # What shorter agreements count for beside longer ones, in occurrences.
 SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
@@ -29,11 +29,16 @@ SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
 
 @attrs.frozen
 class Copied:
-    """What may follow: ids (K,), their probabilities (K,), and the copy's weight."""
+    """What may follow: ids (K,), their probabilities (K,), and how many tokens before
+    them agree at the longest."""
 
     ids: Ids
     probabilities: npt.NDArray[np.float64]
-    weight: float
+    agreement: int
+
+    @property
+    def weight(self) -> float:
+        return WEIGHTS[self.agreement]
 
 
 class CopySource:
@@ -59,7 +64,7 @@ class CopySource:
             counts = np.bincount(which[agreed >= length], minlength=len(ids))
             prior = LONG_PRIOR if length > 2 else SHORT_PRIOR
             p = (counts + prior * p) / (counts.sum() + prior)
-        return Copied(ids, p / p.sum(), WEIGHTS[int(lengths[-1])])
+        return Copied(ids, p / p.sum(), int(lengths[-1]))
 
     def _occurrences(self, context: Sequence[int]) -> tuple[Ids, npt.NDArray[np.int64]]:
         """The token after each occurrence of the last one, and how many tokens agree

@@ -14,7 +14,6 @@ from tabwise_model.copying import (
     LONG_PRIOR,
     LONGEST,
     SHORT_PRIOR,
-    WEIGHTS,
     CopySource,
     mix,
 )
@@ -60,7 +59,7 @@ def test_it_tells_what_followed_the_longest_agreements(
         total = counts.total() + prior
         p = {t: (counts[t] + prior * p.get(t, 0)) / total for t in {*p, *counts}}
     whole = sum(p.values())
-    assert found.weight == WEIGHTS[max(length for length, _ in seen)]
+    assert found.agreement == max(length for length, _ in seen)
     assert found.ids.tolist() == sorted(p)
     for token, share in zip(found.ids.tolist(), found.probabilities, strict=True):
         assert math.isclose(share, p[token] / whole, rel_tol=1e-9)

@@ -128,3 +128,32 @@ def test_the_command_measures_several_checkpoints(
     said = capsys.readouterr().out
     assert "Keystrokes saved" in said
     assert "| two | 32 |" in said
+
+
+def test_studies_show_what_copying_and_search_are_worth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that knows nothing, at cursors in a text that only repeats itself."""
+    documents, figures = tmp_path / "test.jsonl", tmp_path / "figures.json"
+    text = "".join(f"total_{n % 3} = first + second\n" for n in range(90))
+    document = {"package": "a", "path": "a.py", "text": text}
+    documents.write_text(json.dumps(document) + "\n")
+    parser = argparse.ArgumentParser()
+    evaluate.configure(parser)
+    common = [
+        str(tiny_checkpoint(tmp_path / "one")),
+        *("--documents", str(documents), "--positions", "12", "--runner", "torch"),
+        *("--slots", "8", "--json", str(figures)),
+    ]
+    assert evaluate.run(parser.parse_args([*common, "--study", "decoding"])) == 0
+    exact = {
+        row["variant"]: row["all"]["exact_match"]["value"]
+        for row in json.loads(figures.read_text())
+    }
+    assert exact["greedy"] == exact["search, 4 lines"] == 0
+    assert exact["search, 4 lines, copying"] > 0.2
+    assert evaluate.run(parser.parse_args([*common, "--study", "copy-weights"])) == 0
+    found = json.loads(figures.read_text())
+    assert len(found["weights"]) == 17
+    assert found["nats"]["fitted"] <= found["nats"]["today"] < found["nats"]["alone"]
+    assert "| search, 8 lines, copying |" in capsys.readouterr().out

@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tabwise_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
@@ -23,6 +24,10 @@ from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.baselines import copy_similar_line
 from tabwise_training.evaluation.bodies import draw_bodies, measure_bodies
 from tabwise_training.evaluation.card import write_card
+from tabwise_training.evaluation.copy_weights import (
+    copy_weights_text,
+    fit_copy_weights,
+)
 from tabwise_training.evaluation.decoding import decoding_markdown, measure_decoding
 from tabwise_training.evaluation.generate import (
     Completer,
@@ -44,6 +49,13 @@ from tabwise_training.evaluation.windows import hole_of
 from tabwise_training.quantize import find_checkpoint
 
 ERRORS = (TrainingError, CheckpointError)
+# name: (what measures it, what prints it)
+STUDIES: Mapping[str, tuple[Callable[..., Any], Callable[..., str]]] = MappingProxyType(
+    {
+        "decoding": (measure_decoding, decoding_markdown),
+        "copy-weights": (fit_copy_weights, copy_weights_text),
+    }
+)
 SAMPLES = 12
 BODY_TOKENS = 96
 
@@ -73,7 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--ngram", type=Path, help="a prepared corpus to count for the baseline")
     add("--train-lines", type=Path, help="a training split; its lines are not novel")
     add("--pictures", type=Path, help="a folder for the curves")
-    add("--decoding", action="store_true", help="only each way of decoding, compared")
+    add("--study", choices=STUDIES, help="only this: what a choice of ours rests on")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,13 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(folder)
     documents = read_documents(arguments.documents)
     positions = draw_positions(documents, arguments.positions, arguments.seed)
-    if arguments.decoding:
-        runner = make_runner(checkpoint, arguments.runner, arguments.slots)
-        rows = measure_decoding(runner, checkpoint, positions)
-        print(decoding_markdown(rows))
-        if arguments.json:
-            arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
-        return 0
+    if arguments.study:
+        return study(checkpoint, positions, arguments)
     trained = None
     if arguments.train_lines:
         trained = lines_in(arguments.train_lines, map(whole_line, positions))
@@ -111,6 +118,19 @@ def run(arguments: argparse.Namespace) -> int:
             manifest=arguments.manifest,
             corpus_report=arguments.documents.parent / "report.json",
         )
+    return 0
+
+
+def study(
+    checkpoint: Checkpoint, positions: Sequence[Position], arguments: argparse.Namespace
+) -> int:
+    """One study over the positions."""
+    measure_it, to_text = STUDIES[arguments.study]
+    runner = make_runner(checkpoint, arguments.runner, arguments.slots)
+    figures = measure_it(runner, checkpoint, positions)
+    print(to_text(figures))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
 
 
