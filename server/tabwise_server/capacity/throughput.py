@@ -24,10 +24,11 @@ def default_source() -> str:
 
 
 async def measure_throughput(
-    name: str, open_client: Callable[[], Backend], seconds: float, users: int
+    name: str, open_client: Callable[[], Backend], seconds: float, typing: Typing
 ) -> Throughput:
-    """`users` who never pause, for `seconds`. Raises FleetError if any was refused."""
-    typing = Typing(users=users, keystrokes=MANY, pause_s=1e-6, deadline_ms=60_000)
+    """`typing`'s users, never pausing, for `seconds`. Raises FleetError if any was
+    refused."""
+    typing = attrs.evolve(typing, keystrokes=MANY, pause_s=1e-6)
     source = default_source()
     await type_all(open_client, source, attrs.evolve(typing, keystrokes=2))
     enough = asyncio.Event()
@@ -44,11 +45,11 @@ async def measure_throughput(
 
 
 async def measure_checkpoint(
-    checkpoint: str, seconds: float, users: int, *flags: str
+    checkpoint: str, seconds: float, typing: Typing, *flags: str
 ) -> Throughput:
     """One `tabwise serve` with this checkpoint, on this machine."""
     name = f"tabwise serve {checkpoint}"
     async with running_fleet(1, "--checkpoint", checkpoint, *flags) as [one]:
         return await measure_throughput(
-            name, lambda: TabwiseBackend(Endpoint(one.url)), seconds, users
+            name, lambda: TabwiseBackend(Endpoint(one.url)), seconds, typing
         )

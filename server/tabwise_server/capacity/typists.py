@@ -20,19 +20,20 @@ from tabwise_server.backends.protocol import Backend
 from tabwise_server.errors import TabwiseError
 from tabwise_server.wire import CompletionRequest
 
-OPEN_CHARS = 3_000  # of a document before its first keystroke
 SUFFIX_CHARS = 300
 
 
 @attrs.frozen(kw_only=True)
 class Typing:
-    """keystrokes: of each user. pause_s: the mean between two, exponential."""
+    """keystrokes: of each user. pause_s: the mean between two, exponential.
+    open_chars: of a document before its first keystroke."""
 
     users: int
     keystrokes: int
     pause_s: float = 1.0
     max_new_tokens: int = 16
     deadline_ms: float = 5_000.0
+    open_chars: int = 3_000
     seed: int = 1
 
 
@@ -66,6 +67,10 @@ class Summary:
     tokens: int
 
 
+class LoadFailed(TabwiseError):
+    """No figure can be taken of a load that nobody answered."""
+
+
 async def type_all(
     open_client: Callable[[], Backend],
     source: str,
@@ -89,19 +94,23 @@ async def type_all(
 
 def document_of(source: str, user: int, typing: Typing) -> str:
     """What `user` has in the editor when they have typed everything."""
-    length = OPEN_CHARS + typing.keystrokes + SUFFIX_CHARS
+    length = typing.open_chars + typing.keystrokes + SUFFIX_CHARS
     start = user * 97 % max(1, len(source) - length)
     return source[start : start + length]
 
 
 def summarise(answers: Sequence[Answer]) -> Summary:
+    """Raises LoadFailed if nothing succeeded."""
     good = [one for one in answers if one.error is None]
+    failed = Counter(one.error for one in answers if one.error is not None)
+    if not good:
+        raise LoadFailed(f"not one request succeeded: {dict(failed)}")
     times = sorted(one.latency_s * 1000 for one in good)
     span = max(one.at + one.latency_s for one in answers) - answers[0].at
     prompt = sum(one.prompt_tokens for one in good)
     return Summary(
         requests=len(answers),
-        failed=dict(Counter(one.error for one in answers if one.error is not None)),
+        failed=dict(failed),
         per_second=round(len(answers) / span, 1),
         median_ms=round(statistics.median(times), 1),
         p95_ms=round(quantile(times, 0.95), 1),

@@ -46,6 +46,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="of measuring")
     parser.add_argument("--users", type=int, default=16, help="at once")
+    parser.add_argument(
+        "--open-chars",
+        type=int,
+        default=3_000,
+        help="of a document before it is typed in; fewer for a short window",
+    )
     parser.add_argument("--threads", type=int, default=2, help="of the native runner")
     parser.add_argument("--developers", type=int, default=100)
     parser.add_argument(
@@ -109,8 +115,15 @@ async def _measure(arguments: argparse.Namespace) -> list[Throughput]:
         measure_checkpoint,
         measure_throughput,
     )
+    from tabwise_server.capacity.typists import Typing
 
-    how = (arguments.seconds, arguments.users)
+    typing = Typing(
+        users=arguments.users,
+        keystrokes=1,
+        deadline_ms=60_000,
+        open_chars=arguments.open_chars,
+    )
+    how = (arguments.seconds, typing)
     found = []
     for checkpoint in arguments.checkpoint or ["default"]:
         flags = ("--threads", str(arguments.threads))
