@@ -29,6 +29,7 @@ from tabwise_training.evaluation.copy_weights import (
     fit_copy_weights,
 )
 from tabwise_training.evaluation.decoding import decoding_markdown, measure_decoding
+from tabwise_training.evaluation.filters import study_filters
 from tabwise_training.evaluation.generate import (
     Completer,
     Completion,
@@ -85,6 +86,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--ngram", type=Path, help="a prepared corpus to count for the baseline")
     add("--train-lines", type=Path, help="a training split; its lines are not novel")
     add("--pictures", type=Path, help="a folder for the curves")
+    add(
+        "--filters",
+        type=Path,
+        metavar="VAL",
+        help="only the levels' thresholds, chosen on this split, and each filter's "
+        "effect at --positions of --documents",
+    )
     add("--study", choices=STUDIES, help="only this: what a choice of ours rests on")
 
 
@@ -92,6 +100,12 @@ def run(arguments: argparse.Namespace) -> int:
     folder, *others = map(find_checkpoint, arguments.checkpoint)
     checkpoint = load_checkpoint(folder)
     documents = read_documents(arguments.documents)
+    if arguments.filters:
+        runner = make_runner(checkpoint, arguments.runner, arguments.slots)
+        chosen_on = read_documents(arguments.filters)
+        count = arguments.positions
+        print(study_filters(runner, checkpoint, chosen_on, documents, count))
+        return 0
     positions = draw_positions(documents, arguments.positions, arguments.seed)
     if arguments.study:
         return study(checkpoint, positions, arguments)
