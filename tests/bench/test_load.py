@@ -12,6 +12,7 @@ import pytest
 from support.checkpoints import save_tiny
 from support.language_server import isolated
 from tabwise_server.bench.curve import LoadReport, users_at_goal
+from tabwise_server.bench.load import Shown
 from tabwise_server.bench.users import (
     EDITOR_WAIT_S,
     KEY_DEVIATION_S,
@@ -27,6 +28,7 @@ REPORT = LoadReport(
     users=1,
     seconds=1.0,
     requests=1,
+    from_memory=0,
     answered=1,
     cancelled=0,
     errors=0,
@@ -60,6 +62,14 @@ def test_a_schedule_goes_forward_in_time_and_through_the_file() -> None:
     assert 1.5 < len(times) / 600 < 2.5  # a second, as the docstring says
     steps = [b.cursor - a.cursor for a, b in itertools.pairwise(schedule)]
     assert statistics.median(steps) == 1
+
+
+def test_typing_what_is_shown_asks_nobody() -> None:
+    shown = Shown(4, "foo()")
+    assert shown.continued("x = foo(1)", 6)
+    assert not shown.continued("x = foo(1)", 9)  # typed: foo(1
+    assert not shown.continued("x = foo()", 9)  # nothing is left
+    assert not Shown(0, "").continued("x", 0)
 
 
 def test_every_user_has_a_file_of_their_own() -> None:

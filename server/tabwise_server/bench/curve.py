@@ -17,11 +17,13 @@ GOAL_MS = 200.0
 @attrs.frozen(kw_only=True)
 class LoadReport:
     """Milliseconds from the scheduled time to the answer's last byte; None where more
-    were cancelled than answered. cpu shares: of one core, over the counted time."""
+    were cancelled than answered. requests: without those that the editor answered from
+    memory. cpu shares: of one core, over the counted time."""
 
     users: int
     seconds: float
     requests: int
+    from_memory: int
     answered: int
     cancelled: int
     errors: int

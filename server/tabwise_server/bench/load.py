@@ -4,7 +4,8 @@ Open loop: every request has its time on a schedule made beforehand, and its lat
 counts from that time, whatever the server or this generator were doing. The next
 keystroke cancels what is not yet answered, as an editor does. A cancelled request's
 latency is not known, only that it is more than its age; leaving those out would make a
-slow server look fast; see `outcomes.quantile`.
+slow server look fast; see `outcomes.quantile`. As behind our language server, nobody is
+asked while what is typed continues what is shown.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from tabwise_server.bench.processes import Served, tabwise_serve
 from tabwise_server.bench.users import Ask, asks, sources
 from tabwise_server.bench.wire_client import HttpLine
 from tabwise_server.errors import BadRequest
+from tabwise_server.settings import LspSettings
+from tabwise_server.suggest.levels import threshold
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.prompt import PromptOptions, build_request
 from tabwise_server.wire import unstructure
@@ -43,7 +46,7 @@ from tabwise_server.wire import unstructure
 logger = logging.getLogger(__name__)
 
 WARM_S = 5.0  # before what is counted: each file is read for the first time
-DEADLINE_MS = 2_000.0
+LAST_S = 2.0  # for the last answers
 MAX_USERS, MAX_SECONDS = 2_000, 600.0
 SEARCH_SLOTS = 64
 
@@ -83,6 +86,7 @@ async def load(served: Served, users: int, seconds: float, seed: int) -> LoadRep
         outcomes,
         users=users,
         seconds=seconds,
+        from_memory=sum(person.from_memory for person in people),
         generator_cpu=round(ours / took_s, 2),
         server_cpu_s=None
         if theirs is None or theirs_after is None
@@ -97,6 +101,31 @@ def _schedule(text: str, seconds: float, seed: int, number: int) -> list[Ask]:
     return list(asks(text, WARM_S + seconds, rng))
 
 
+@attrs.frozen
+class Shown:
+    """What stands at the cursor since the last answer: nothing if that was unsure."""
+
+    cursor: int
+    text: str
+
+    def continued(self, file: str, cursor: int) -> bool:
+        """Whether what was typed since is its beginning, so that nobody is asked."""
+        typed = file[self.cursor : cursor]
+        return len(typed) < len(self.text) and self.text.startswith(typed)
+
+
+def editor_options() -> PromptOptions:
+    """As the language server asks with its default settings."""
+    settings = LspSettings()
+    return PromptOptions(
+        max_prefix_chars=settings.max_prefix_chars,
+        max_suffix_chars=settings.max_suffix_chars,
+        max_new_tokens=settings.max_new_tokens,
+        deadline_ms=settings.deadline_ms,
+        min_confidence=threshold(settings.level, settings.min_confidence),
+    )
+
+
 class User:
     """One person with one file and one connection."""
 
@@ -109,10 +138,12 @@ class User:
         self._text = text
         self._begins = begins
         self._schedule = schedule
-        self._options = PromptOptions(deadline_ms=DEADLINE_MS)
+        self._options = editor_options()
         self._session = f"file:///load/{id(self)}.py"
         self._asked: asyncio.Task[None] | None = None
+        self._shown = Shown(0, "")
         self.outcomes: list[Outcome] = []
+        self.from_memory = 0
 
     async def run(self) -> None:
         """Ask as scheduled; whatever is not answered by the next time is cancelled."""
@@ -120,9 +151,12 @@ class User:
         for ask in self._schedule:
             await asyncio.sleep(self._begins + ask.at - loop.time())
             await self._leave()
-            self._asked = asyncio.create_task(self._ask(ask))
+            if self._shown.continued(self._text, ask.cursor):
+                self.from_memory += ask.at >= WARM_S
+            else:
+                self._asked = asyncio.create_task(self._ask(ask))
         if self._asked is not None:
-            await asyncio.wait({self._asked}, timeout=DEADLINE_MS / 1000)
+            await asyncio.wait({self._asked}, timeout=LAST_S)
         await self._leave()
         self._line.close()
 
@@ -136,8 +170,10 @@ class User:
         loop = asyncio.get_running_loop()
         kind: Kind = "failed"
         try:
-            status = await self._line.post("/v1/tabwise/complete", self._body(ask))
+            body = self._body(ask)
+            status, answer = await self._line.post("/v1/tabwise/complete", body)
             kind = "answered" if status == 200 else "failed"
+            self._shown = Shown(ask.cursor, json.loads(answer).get("text", ""))
         except asyncio.CancelledError:
             kind = "cancelled"
         except OSError as error:
@@ -229,17 +265,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 HEADER = (
-    "users  requests  served/s    p50    p95    p99 ms  cancelled  errors  "
-    "server CPU  ms each  generator CPU  server MB"
+    "users  requests  from memory  served/s    p50    p95    p99 ms  cancelled  "
+    "errors  server CPU  ms each  generator CPU  server MB"
 )
 
 
 def row(r: LoadReport) -> str:
-    p50, p95, p99 = (
-        f"{'-' if ms is None else ms:>7}" for ms in (r.p50_ms, r.p95_ms, r.p99_ms)
-    )
+    """One line under HEADER; "-" for what was never reached or cannot be told."""
+    times = "".join(f"{ms or '-':>7}" for ms in (r.p50_ms, r.p95_ms, r.p99_ms))
     return (
-        f"{r.users:>5}{r.requests:>10}{r.served_per_s:>10}{p50}{p95}{p99}   "
+        f"{r.users:>5}{r.requests:>10}{r.from_memory:>13}{r.served_per_s:>10}{times}   "
         f"{r.cancelled:>9}{r.errors:>8}{r.server_cpu or '-':>12}"
         f"{r.server_cpu_ms_per_request or '-':>9}"
         f"{r.generator_cpu:>15}{r.server_mb or '-':>11}"

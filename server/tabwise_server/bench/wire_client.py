@@ -14,11 +14,11 @@ class HttpLine(asyncio.Protocol):
         self._host, self._port = host, port
         self._head = f"Host: {host}:{port}\r\nContent-Type: application/json\r\n"
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[int] | None = None
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._data = b""
 
-    async def post(self, path: str, body: bytes) -> int:
-        """The status, once the whole answer is here. Raises ConnectionError."""
+    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Status and body, once the whole answer is here. Raises ConnectionError."""
         loop = asyncio.get_running_loop()
         try:
             if self._transport is None:
@@ -55,7 +55,7 @@ class HttpLine(asyncio.Protocol):
         if not found or len(body) < _length(head):
             return
         if self._answer is not None and not self._answer.done():
-            self._answer.set_result(int(head[9:12]))
+            self._answer.set_result((int(head[9:12]), body))
 
 
 def _length(head: bytes) -> int:
