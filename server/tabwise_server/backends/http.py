@@ -7,8 +7,10 @@ settings say, and nowhere else.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 import json
+import secrets
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -34,6 +36,8 @@ from tabwise_server.errors import (
 GRACE_S = 0.25
 HEALTH_TIMEOUT_S = 5.0
 MAX_EVENT_BYTES = 1 << 20
+# Balancers hash it, so that a document's requests meet the same backend's cache.
+SESSION_HEADER = "X-Tabwise-Session"
 
 
 @attrs.frozen(kw_only=True)
@@ -62,10 +66,19 @@ class Endpoint:
         self._connect_timeout_s = connect_timeout_ms / 1000
         self._ssl = make_context(tls or Tls()) if url.startswith("https:") else None
         self._proxy = proxy_for(self.url)
+        self._salt = secrets.token_bytes(16)
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
+
+    def session_headers(self, session: str | None) -> dict[str, str]:
+        """What names `session` to balancers, salted: it names no file to whoever logs
+        it, and two people who open the same path are two sessions."""
+        if session is None:
+            return {}
+        name = hashlib.blake2b(session.encode(), key=self._salt, digest_size=8)
+        return {SESSION_HEADER: name.hexdigest()}
 
     async def call(
         self,

@@ -93,7 +93,10 @@ class OpenAIBackend:
             deadline_s = request.deadline_ms / 1000 + GRACE_S
         body = self._body(request, extras)
         path = self._base + self._template.route
-        async with self._endpoint.open("POST", path, body, deadline_s) as response:
+        headers = self._endpoint.session_headers(request.session)
+        async with self._endpoint.open(
+            "POST", path, body, deadline_s, headers
+        ) as response:
             async for event in read_events(response):
                 if take_event(answer, event):
                     response.close()

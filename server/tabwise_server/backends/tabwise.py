@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-
 from tabwise_server.backends.http import GRACE_S, HEALTH_TIMEOUT_S, Endpoint
 from tabwise_server.backends.protocol import (
     Health,
@@ -20,9 +17,6 @@ from tabwise_server.wire import (
     unstructure,
 )
 
-# Balancers hash it, so that a document's requests meet the same backend's cache.
-SESSION_HEADER = "X-Tabwise-Session"
-
 
 class TabwiseBackend:
     """A client of POST /v1/tabwise/complete with connections kept alive."""
@@ -32,7 +26,6 @@ class TabwiseBackend:
     ) -> None:
         self._endpoint = endpoint
         self._on_status = on_status
-        self._salt = secrets.token_bytes(16)
 
     @property
     def url(self) -> str:
@@ -56,7 +49,7 @@ class TabwiseBackend:
                 "/v1/tabwise/complete",
                 unstructure(request),
                 deadline_s,
-                self._affinity(request),
+                self._endpoint.session_headers(request.session),
             )
         except BackendUnavailable as error:
             self._on_status(Status("offline", str(error)))
@@ -80,11 +73,3 @@ class TabwiseBackend:
 
     async def close(self) -> None:
         await self._endpoint.close()
-
-    def _affinity(self, request: CompletionRequest) -> dict[str, str]:
-        """The session's header, salted: it names no file to whoever logs it, and two
-        people who open the same path are two sessions."""
-        if request.session is None:
-            return {}
-        name = hashlib.blake2b(request.session.encode(), key=self._salt, digest_size=8)
-        return {SESSION_HEADER: name.hexdigest()}
