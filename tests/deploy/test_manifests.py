@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import json
 import subprocess
 import sys
 import sysconfig
@@ -16,7 +17,8 @@ import yaml
 
 from tabwise_server.settings import ServeSettings
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 K8S = ROOT / "k8s"
 OVERLAYS = ("cpu", "gpu", "vllm", "spot")
 VERSIONS = ("1.32", "1.37")  # the oldest and the newest that are promised
@@ -68,6 +70,33 @@ def test_every_manifest_fits_the_schemas_of_kubernetes(
     for manifest in render(K8S / folder):
         if not manifest["apiVersion"].startswith(CUSTOM):
             kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.skipif(
+    not (HERE / "node_modules").exists(), reason="npm ci --prefix tests/deploy"
+)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(("", ""), ""), (('"15s"', "15"), "interval"), (('"page"', "3"), "severity")],
+)
+def test_the_operators_objects_fit_its_schemas(
+    change: tuple[str, str], said: str
+) -> None:
+    """As they are, and not with a number where text belongs."""
+    manifests = [
+        json.dumps(m) for m in render(K8S / "monitoring") if "coreos" in m["apiVersion"]
+    ]
+    assert len(manifests) == 2
+    done = subprocess.run(
+        ["node", "validate.mjs"],
+        cwd=HERE,
+        input="\n".join(manifests).replace(*change),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) is (said == ""), done.stderr
+    assert said in done.stderr
 
 
 def test_a_misspelt_key_is_noticed() -> None:
