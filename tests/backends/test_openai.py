@@ -1,8 +1,10 @@
 """OpenAI-compatible servers: what they say, and what they are asked."""
 
 import asyncio
+import math
 from typing import Any
 
+import attrs
 import pytest
 
 from support.replies import Request, answer, events, reply_server
@@ -103,6 +105,28 @@ async def test_vllm_is_cut_at_the_lines_end_with_the_confidence_of_what_is_kept(
             "skip_special_tokens": False,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         }
+        await backend.close()
+
+
+async def test_a_line_that_cannot_be_likely_enough_is_given_up_at_once() -> None:
+    reply = events(vllm("a", "a", -0.1), vllm(" b", " b", -0.9), done=False)
+    async with reply_server(reply) as server:
+        server.hold = True  # the rest would take for ever
+        backend = client(server.url)
+        response = await backend.complete(attrs.evolve(REQUEST, min_confidence=0.5))
+        assert (response.text, response.finish) == ("", "unsure")
+        assert response.confidence == 0.0
+        await backend.close()
+
+
+async def test_the_confidence_is_the_first_lines_probability() -> None:
+    reply = events(vllm("a", "a", -0.1), vllm("\n    b", "\n    b", -5.0))
+    async with reply_server(reply) as server:
+        backend = client(server.url)
+        wanted = attrs.evolve(REQUEST, stop="block", min_confidence=0.5)
+        response = await backend.complete(wanted)
+        assert response.text == "a\n    b"
+        assert response.confidence == pytest.approx(math.exp(-0.1))
         await backend.close()
 
 

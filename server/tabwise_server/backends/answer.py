@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -15,12 +16,15 @@ from tabwise_server.wire import CompletionResponse, FinishKind, StopKind, Timing
 class Answer:
     """Text and log-probabilities so far, cut where a completion of this kind ends.
 
-    markers: the model's own sentinels, which end it and are never shown. model: as
-    the server calls it. Times are monotonic seconds.
+    min_confidence: a first line less probable is not wanted, and ends it with an empty
+    text as soon as it cannot be as probable. markers: the model's own sentinels, which
+    end it and are never shown. model: as the server calls it. Times are monotonic
+    seconds.
     """
 
     stop: StopKind
     block_indent: int
+    min_confidence: float = 0.0
     markers: Sequence[str] = ()
     model: str = ""
     prompt_tokens: int = 0
@@ -43,7 +47,7 @@ class Answer:
             self._offset += len(token)
         self._pieces += bool(text)
         self._text += text
-        return self._cut()
+        return self._give_up() or self._cut()
 
     def end(self, *, by_length: bool) -> None:
         """The server has ended it by itself."""
@@ -59,6 +63,7 @@ class Answer:
             tokens=len(kept) or self._pieces,
             mean_logprob=sum(kept) / max(len(kept), 1),
             min_logprob=min(kept, default=0.0),
+            confidence=self._confidence() if self._text else 0.0,
             prompt_tokens=self.prompt_tokens,
             cached_tokens=self.cached_tokens,
             model=self.model,
@@ -69,6 +74,19 @@ class Answer:
                 latency_ms=_milliseconds(now - self._began),
             ),
         )
+
+    def _confidence(self) -> float:
+        """The probability of the first line, as far as it has come; 1.0 where the
+        server tells no log-probabilities."""
+        end = find_end(self._text, "line", 0)
+        known = (log for at, log in self._logprobs if end is None or at < end)
+        return math.exp(min(sum(known), 0.0))
+
+    def _give_up(self) -> bool:
+        if self._confidence() >= self.min_confidence:
+            return False
+        self._text, self._finish = "", "unsure"
+        return True
 
     def _cut(self) -> bool:
         marker = find_marker(self._text, self.markers)

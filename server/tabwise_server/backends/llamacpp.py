@@ -54,7 +54,8 @@ class LlamaCppBackend:
         await self._endpoint.close()
 
     async def complete(self, request: CompletionRequest) -> CompletionResponse:
-        answer = Answer(request.stop, block_indent(request.prefix), model=self._model)
+        indent = block_indent(request.prefix)
+        answer = Answer(request.stop, indent, request.min_confidence, model=self._model)
         deadline_s = None
         if request.deadline_ms is not None:
             deadline_s = request.deadline_ms / 1000 + GRACE_S

@@ -87,7 +87,9 @@ class OpenAIBackend:
     async def _stream(self, request: CompletionRequest, extras: bool) -> Answer:
         signs = self._template.signs
         indent = block_indent(request.prefix)
-        answer = Answer(request.stop, indent, signs, self._model)
+        answer = Answer(
+            request.stop, indent, request.min_confidence, signs, self._model
+        )
         deadline_s = None
         if request.deadline_ms is not None:
             deadline_s = request.deadline_ms / 1000 + GRACE_S
