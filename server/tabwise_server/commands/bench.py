@@ -14,6 +14,10 @@ MEASUREMENTS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "tabwise_server.bench.keystrokes",
             "what an editor's user would feel, through the language server",
         ),
+        "engines": (
+            "tabwise_server.bench.engines",
+            "prefill and decoding beside llama.cpp",
+        ),
         "load": (
             "tabwise_server.bench.load",
             "many typing users against one backend",

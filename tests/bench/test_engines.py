@@ -1,0 +1,24 @@
+"""Both servers measured, at the smallest size."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.language_server import isolated
+from tabwise_server.cli import main
+
+
+@pytest.mark.slow
+def test_our_engine_is_measured_beside_llama_cpp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in isolated(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    out = tmp_path / "engines.json"
+    flags = ["--threads", "1", "--rounds", "2", "--out", str(out)]
+    assert main(["bench", "engines", *flags]) == 0
+    rows = json.loads(out.read_text())
+    assert [row["engine"] for row in rows] == ["tabwise", "llama.cpp"]
+    assert all(row["token_ms"] > 0 and row["prefill_ms"] > 0 for row in rows)
+    assert "| default | 1 |" in capsys.readouterr().out
