@@ -48,6 +48,8 @@ class Fleet:
     """cores: of all backends together where `shared`, with the load on the same ones;
     else of each backend. affinity: a document's requests meet the same backend.
     waits: on the way, for other than the fleet's work; one is drawn for each request.
+    stretches: real seconds per CPU second on a machine with other work; one is drawn
+    for each piece of computing.
     """
 
     backends: int
@@ -55,6 +57,7 @@ class Fleet:
     shared: bool = False
     affinity: bool = True
     waits: Sequence[float] = (0.0,)
+    stretches: Sequence[float] = (1.0,)
 
 
 def simulate(times: ServiceTimes, fleet: Fleet, typing: Typing) -> list[Answer]:
@@ -156,7 +159,8 @@ class _World:
         ]
 
     def compute(self, cores: simpy.Resource, seconds: float) -> Process:
-        """Hold one core for so long."""
+        """Hold one core for so much work."""
+        seconds *= self.dice.choice(self.fleet.stretches)
         with cores.request() as core:
             yield core
             yield self.env.timeout(seconds)

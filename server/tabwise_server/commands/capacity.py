@@ -6,10 +6,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import statistics
-import time
 
 import attrs
 
@@ -18,10 +16,17 @@ from tabwise_server.backends.tabwise import TabwiseBackend
 from tabwise_server.bench.machine import describe_machine
 from tabwise_server.capacity.fleet import running_fleet, running_router
 from tabwise_server.capacity.plan import most_users, plan
+from tabwise_server.capacity.probe import probing
 from tabwise_server.capacity.service_times import measure_service_times, measure_waits
 from tabwise_server.capacity.simulation import Fleet, ServiceTimes, simulate
 from tabwise_server.capacity.throughput import default_source
-from tabwise_server.capacity.typists import Answer, Typing, summarise, type_all
+from tabwise_server.capacity.typists import (
+    Answer,
+    Typing,
+    quantile,
+    summarise,
+    type_all,
+)
 
 SIZES = (100, 10_000, 1_000_000)
 
@@ -65,33 +70,29 @@ async def _measure(
         waits = await measure_waits(url, times, typing)
         for member in members:
             await member.restart()
-        cores = await asyncio.to_thread(free_cores)
-        real = await type_all(
-            lambda: TabwiseBackend(Endpoint(url)), default_source(), typing
-        )
-    whole = max(1, round(cores))
-    fleet = Fleet(backends=backends, cores=whole, shared=True, waits=waits)
+        with probing() as stretches:
+            real = await type_all(
+                lambda: TabwiseBackend(Endpoint(url)), default_source(), typing
+            )
+    fleet = Fleet(
+        backends=backends,
+        cores=os.cpu_count() or 1,
+        shared=True,
+        waits=waits,
+        stretches=stretches,
+    )
     return times, fleet, real
-
-
-def free_cores(seconds: float = 1.0) -> float:
-    """How many cores' work this machine gives to whoever asks for all of it."""
-    count = os.cpu_count() or 1
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
-        return sum(pool.map(_spin, [seconds] * count)) / seconds
-
-
-def _spin(seconds: float) -> float:
-    """CPU seconds had in so many seconds."""
-    began, until = time.process_time(), time.monotonic() + seconds
-    while time.monotonic() < until:
-        pass
-    return time.process_time() - began
 
 
 def _print_times(times: ServiceTimes, fleet: Fleet) -> None:
     wait_ms = statistics.median(fleet.waits) * 1000
-    print(f"\n{fleet.cores} cores free; CPU milliseconds of a backend on one thread:")
+    slow = quantile(sorted(fleet.stretches), 0.95)
+    mean = statistics.fmean(fleet.stretches)
+    print(
+        f"\n{fleet.cores} cores, where other work makes 3 ms of computing take "
+        f"{3 * mean:.1f} ms on average and {3 * slow:.1f} ms at the 95th percentile"
+    )
+    print("CPU milliseconds of a backend on one thread:")
     print("| a request | a step | a prompt token | a new token | asking |")
     print("|---|---|---|---|---|")
     parts = (
@@ -99,10 +100,10 @@ def _print_times(times: ServiceTimes, fleet: Fleet) -> None:
         *(times.new_token, times.client),
     )
     print("| " + " | ".join(f"{part * 1000:.3f}" for part in parts) + " |")
-    mean = sum(times.new_tokens) / len(times.new_tokens)
+    tokens = statistics.fmean(times.new_tokens)
     print(
         f"a keystroke computes {times.warm_tokens:.1f} prompt tokens, a cold prompt "
-        f"{times.cold_tokens}; {mean:.1f} new tokens each; {times.slots} slots; "
+        f"{times.cold_tokens}; {tokens:.1f} new tokens each; {times.slots} slots; "
         f"a lone typist waits {wait_ms:.1f} ms (median) beyond the computing\n"
     )
 
