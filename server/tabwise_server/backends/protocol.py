@@ -34,6 +34,8 @@ class Health:
     device: str | None = None
     model: str | None = None
     pid: int | None = None
+    version: str | None = None  # of our own backend
+    context_tokens: int | None = None  # what its model reads and writes at most
 
 
 StatusListener = Callable[[Status], None]

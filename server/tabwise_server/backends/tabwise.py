@@ -65,6 +65,8 @@ class TabwiseBackend:
             device=data.get("device"),
             model=data.get("model"),
             pid=data.get("pid"),
+            version=data.get("version"),
+            context_tokens=data.get("context_tokens"),
         )
 
     async def metrics(self) -> str:

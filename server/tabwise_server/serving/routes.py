@@ -60,6 +60,7 @@ async def health(request: web.Request) -> web.Response:
             "sha256": service.checkpoint.digest,
             "bits": service.checkpoint.bits,
             "version": __version__,
+            "context_tokens": service.context_tokens,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - service.started, 1),
         }

@@ -48,6 +48,7 @@ class CompletionService:
         self.started = time.monotonic()
         self.last_request = time.monotonic()
         self._room = min(runner.slot_tokens, checkpoint.config.block_size)
+        self.context_tokens = self._room  # of prompt and answer together
         self._infiller = Infiller(checkpoint.tokenizer, self._room)
         self._ids = itertools.count()
 
