@@ -28,6 +28,7 @@ TARGETS: Mapping[str, float] = MappingProxyType(
     {"quiet": 0.8, "balanced": 2 / 3, "eager": 0.5}
 )
 Documents = Sequence[tuple[str, str]]
+Memo = dict[tuple[int, str], str]
 
 MIN_SHOWN = 20  # fewer tell nothing about a threshold
 
@@ -64,9 +65,10 @@ def measure_filters(
     options = ShapeOptions(min_confidence=min_confidence)
     names = list(steps_for(1.0, options))
     fires, drops = _count(cursors, found, options)
+    memo: Memo = {}
     effects = []
     for name in names:
-        shown, right = _shares(cursors, found, options, name)
+        shown, right = _shares(cursors, found, options, name, memo)
         effects.append(
             Effect(
                 step=name,
@@ -78,7 +80,7 @@ def measure_filters(
         )
     said = [(c, f.text) for c, f in zip(cursors, found, strict=True) if f.text.strip()]
     right_raw = Share(sum(c.is_right(text) for c, text in said), len(said))
-    shown, right = _shares(cursors, found, options, None)
+    shown, right = _shares(cursors, found, options, None, memo)
     return FilterFigures(
         shown_raw=Share(len(said), len(cursors)),
         right_raw=right_raw,
@@ -115,12 +117,22 @@ def shown_text(
     completion: Completion,
     options: ShapeOptions,
     without: str | None = None,
+    memo: Memo | None = None,
 ) -> str:
-    """What would show with the step `without` left out; "" for nothing."""
+    """What would show with the step `without` left out; "" for nothing. memo: what is
+    known of the same cursors' syntax."""
     steps: Mapping[str, Step] = steps_for(completion.confidence, options)
     text = completion.text
+    known = {} if memo is None else memo
     for name, step in steps.items():
-        if name != without:
+        if name == without:
+            continue
+        if name == "syntax":  # by far the dearest; the texts are few
+            key = (id(cursor), text)
+            if key not in known:
+                known[key] = step(text, cursor.place)
+            text = known[key]
+        else:
             text = step(text, cursor.place)
         if not text.strip():
             return ""
@@ -150,9 +162,10 @@ def _shares(
     found: Sequence[Completion],
     options: ShapeOptions,
     without: str | None,
+    memo: Memo | None = None,
 ) -> tuple[Share, Share]:
     texts = [
-        (cursor, shown_text(cursor, completion, options, without))
+        (cursor, shown_text(cursor, completion, options, without, memo))
         for cursor, completion in zip(cursors, found, strict=True)
     ]
     shown = [(cursor, text) for cursor, text in texts if text]
