@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 # The probability of the very line below which it does not show.
 THRESHOLDS: Mapping[str, float] = MappingProxyType(
-    {"quiet": 0.75, "balanced": 0.5, "eager": 0.3}
+    {"quiet": 0.37, "balanced": 0.24, "eager": 0.10}
 )
 
 
