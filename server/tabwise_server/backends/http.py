@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
-import json
 import secrets
 import ssl
 import urllib.request
@@ -22,6 +21,7 @@ import aiohttp
 import attrs
 
 from tabwise_server.backends.protocol import ConnectionLost
+from tabwise_server.backends.reading import message_of, read_object
 from tabwise_server.errors import (
     BackendUnavailable,
     BadRequest,
@@ -35,7 +35,6 @@ from tabwise_server.errors import (
 # Past a request's own deadline, how long its 504 may take to arrive.
 GRACE_S = 0.25
 HEALTH_TIMEOUT_S = 5.0
-MAX_EVENT_BYTES = 1 << 20
 # Balancers hash it, so that a document's requests meet the same backend's cache.
 SESSION_HEADER = "X-Tabwise-Session"
 
@@ -163,7 +162,7 @@ class Endpoint:
             return BackendUnavailable(
                 f"{self.url} sends on to {place}; set backend.url to that if right"
             )
-        said = _message_of(await response.read())
+        said = message_of(await response.read())
         text = f"{self.url}: {said or f'HTTP status {status}'}"
         if status in (401, 403):
             return Unauthorized(f"{text}; set backend.api_key")
@@ -229,60 +228,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-async def read_object(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    """The body as a JSON object. Raises BackendUnavailable if it is none."""
-    try:
-        data = json.loads(await response.read())
-    except ValueError as error:
-        raise BackendUnavailable(
-            f"{response.url.origin()} is not such a backend: its answer is not JSON"
-        ) from error
-    if not isinstance(data, dict):
-        raise BackendUnavailable(
-            f"{response.url.origin()} is not such a backend: no JSON object"
-        )
-    return data
-
-
-async def read_events(
-    response: aiohttp.ClientResponse,
-) -> AsyncIterator[dict[str, Any]]:
-    """The JSON objects of an event stream up to [DONE]; a body that is plain JSON,
-    from a server that does not stream, is the one event.
-
-    Raises BackendUnavailable for what is neither.
-    """
-    if response.content_type == "application/json":
-        yield await read_object(response)
-        return
-    rest = b""
-    async for data in response.content.iter_any():
-        *lines, rest = (rest + data).split(b"\n")
-        if len(rest) > MAX_EVENT_BYTES:
-            raise BackendUnavailable(f"{response.url.origin()} sends endless lines")
-        for line in lines:
-            field, _, value = line.strip().partition(b":")
-            if field == b"data" and value.strip() == b"[DONE]":
-                return
-            if field in (b"data", b"error") and value:
-                yield _event(value, response)
-
-
-def _event(value: bytes, response: aiohttp.ClientResponse) -> dict[str, Any]:
-    try:
-        event = json.loads(value)
-    except ValueError as error:
-        raise BackendUnavailable(
-            f"{response.url.origin()} sent an event that is not JSON"
-        ) from error
-    if not isinstance(event, dict):
-        raise BackendUnavailable(f"{response.url.origin()} sent an event of no object")
-    if "error" in event:
-        said = _message_of(value) or "it failed"
-        raise BackendUnavailable(f"{response.url.origin()}: {said}")
-    return event
-
-
 def _checked_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -306,20 +251,6 @@ def _headers(api_key: str | None) -> dict[str, str]:
             "api_key must be printable ASCII on one line (its value is not shown)"
         )
     return {"Authorization": f"Bearer {api_key}"}
-
-
-def _message_of(body: bytes) -> str | None:
-    """What an error's JSON says: our form, OpenAI's, vLLM's, or FastAPI's detail."""
-    try:
-        data = json.loads(body)
-    except ValueError:
-        return None
-    if not isinstance(data, dict):
-        return None
-    error = data.get("error", data)
-    if isinstance(error, dict):
-        error = error.get("message") or error.get("detail")
-    return str(error)[:300] if error else None
 
 
 def _retry_after_s(response: aiohttp.ClientResponse) -> float:

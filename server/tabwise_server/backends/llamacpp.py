@@ -14,13 +14,9 @@ from typing import Any
 
 from tabwise_server.backends.answer import Answer
 from tabwise_server.backends.ending import block_indent
-from tabwise_server.backends.http import (
-    GRACE_S,
-    HEALTH_TIMEOUT_S,
-    Endpoint,
-    read_events,
-)
+from tabwise_server.backends.http import GRACE_S, HEALTH_TIMEOUT_S, Endpoint
 from tabwise_server.backends.protocol import Health
+from tabwise_server.backends.reading import read_events
 from tabwise_server.wire import CompletionRequest, CompletionResponse
 
 TOP_K = 40  # as llama.cpp's own default, for sampled completions

@@ -15,13 +15,9 @@ from urllib.parse import urlsplit
 
 from tabwise_server.backends.answer import Answer
 from tabwise_server.backends.ending import block_indent
-from tabwise_server.backends.http import (
-    GRACE_S,
-    HEALTH_TIMEOUT_S,
-    Endpoint,
-    read_events,
-)
+from tabwise_server.backends.http import GRACE_S, HEALTH_TIMEOUT_S, Endpoint
 from tabwise_server.backends.protocol import Health
+from tabwise_server.backends.reading import read_events
 from tabwise_server.backends.templates import Template
 from tabwise_server.errors import BadRequest
 from tabwise_server.wire import CompletionRequest, CompletionResponse
