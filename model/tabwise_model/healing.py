@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.intp]
+
+
+KEPT_ANSWERS = 4_096
 
 
 class TokenIndex:
@@ -34,8 +38,10 @@ class TokenIndex:
         self._ids = np.array([i for _, i in order], dtype=np.intp)
         self.exact = dict(order)
         self._longest = max(map(len, self._bytes))
+        # what is being typed is asked for again at each keystroke
+        self.allowed = lru_cache(KEPT_ANSWERS)(self._allowed)
 
-    def allowed(self, required: bytes) -> Ids:
+    def _allowed(self, required: bytes) -> Ids:
         """Ids of the tokens that begin with `required` (not empty), or that it begins
         with; at least one, since every byte is a token.
 

@@ -48,6 +48,15 @@ class Hypothesis:
         return bool(self.text.strip())
 
 
+@attrs.define
+class _Finished:
+    """A text's first hypothesis, and the probability of all of them."""
+
+    hypothesis: Hypothesis
+    finish: Finish
+    share: float = 0.0
+
+
 class LineSearch:
     """The search of one request; `advance` takes one step."""
 
@@ -69,7 +78,7 @@ class LineSearch:
         self._copy: CopySource | None = request.copy
         self._context = (*request.prompt[-CONTEXT:], *written)
         self._max_tokens = request.max_new_tokens - len(written)
-        self._finished: dict[bytes, Line] = {}
+        self._finished: dict[bytes, _Finished] = {}
         self._best = -math.inf  # natural log of the likeliest finished line's share
 
     def advance(self, rows: Sequence[Logits]) -> bool:
@@ -100,9 +109,13 @@ class LineSearch:
 
     def lines(self) -> list[Line]:
         """What was found, the likeliest first."""
-        likely = sorted(self._finished.values(), key=lambda x: (-x.probability, x.text))
         least = math.exp(self._least)
-        return [line for line in likely if line.probability >= least][: self._width]
+        likely = sorted(
+            (-found.share, text)
+            for text, found in self._finished.items()
+            if found.share >= least
+        )
+        return [self._line(text) for _, text in likely[: self._width]]
 
     @property
     def _floor(self) -> float:
@@ -171,21 +184,23 @@ class LineSearch:
     ) -> None:
         """Add a finished line's share to what its text already has."""
         text = text.rstrip(b" \t\r")
-        share = math.exp(score)
         known = self._finished.get(text)
         if known is None:
-            known = Line(
-                text=text,
-                tokens=list(hypothesis.tokens),
-                logprobs=list(hypothesis.logprobs),
-                written=list(hypothesis.written),
-                probability=0.0,
-                finish=finish,
-            )
-        known = attrs.evolve(known, probability=known.probability + share)
-        self._finished[text] = known
-        if known.probability > 0:
-            self._best = max(self._best, math.log(known.probability))
+            known = self._finished[text] = _Finished(hypothesis, finish)
+        known.share += math.exp(score)
+        if known.share > 0:
+            self._best = max(self._best, math.log(known.share))
+
+    def _line(self, text: bytes) -> Line:
+        found = self._finished[text]
+        return Line(
+            text=text,
+            tokens=list(found.hypothesis.tokens),
+            logprobs=list(found.hypothesis.logprobs),
+            written=list(found.hypothesis.written),
+            probability=found.share,
+            finish=found.finish,
+        )
 
 
 def _likeliest(p: npt.NDArray[np.float32], least: float, count: int) -> list[int]:
