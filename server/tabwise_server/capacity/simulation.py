@@ -169,6 +169,7 @@ class _World:
         """One typist: pause, ask, wait for the answer."""
         typing, env = self.typing, self.env
         dice = random.Random(f"{typing.seed} {number}")
+        yield env.timeout(typing.opening_s * number / typing.users)
         for _ in range(typing.keystrokes):
             yield env.timeout(dice.expovariate(1 / typing.pause_s))
             asked = env.now

@@ -26,7 +26,8 @@ SUFFIX_CHARS = 300
 @attrs.frozen(kw_only=True)
 class Typing:
     """keystrokes: of each user. pause_s: the mean between two, exponential.
-    open_chars: of a document before its first keystroke."""
+    open_chars: of a document before its first keystroke. opening_s: over which users
+    come, evenly."""
 
     users: int
     keystrokes: int
@@ -34,6 +35,7 @@ class Typing:
     max_new_tokens: int = 16
     deadline_ms: float = 5_000.0
     open_chars: int = 3_000
+    opening_s: float = 0.0
     seed: int = 1
 
 
@@ -154,6 +156,7 @@ async def _type(
 ) -> list[Answer]:
     answers = []
     try:
+        await asyncio.sleep(typing.opening_s * user.number / typing.users)
         for request in user.requests():
             await asyncio.sleep(user.dice.expovariate(1 / typing.pause_s))
             if enough.is_set():

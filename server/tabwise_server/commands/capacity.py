@@ -36,6 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--users", type=int, default=20, help="who all type at once")
     parser.add_argument("--keystrokes", type=int, default=20, help="of each")
     parser.add_argument("--pause-s", type=float, default=1.0, help="between two")
+    parser.add_argument(
+        "--opening-s", type=float, default=0.0, help="over which the users come"
+    )
+    parser.add_argument("--slots", type=int, default=81, help="of each backend")
     parser.add_argument("--plan", action="store_true", help="100 to a million users")
 
 
@@ -44,10 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
         users=arguments.users,
         keystrokes=arguments.keystrokes,
         pause_s=arguments.pause_s,
+        opening_s=arguments.opening_s,
         deadline_ms=60_000,
     )
     print(describe_machine())
-    times, fleet, real = asyncio.run(_measure(arguments.backends, typing))
+    times, fleet, real = asyncio.run(
+        _measure(arguments.backends, arguments.slots, typing)
+    )
     _print_times(times, fleet)
     _print_comparison(real, simulate(times, fleet, typing))
     if arguments.plan:
@@ -56,13 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _measure(
-    backends: int, typing: Typing
+    backends: int, slots: int, typing: Typing
 ) -> tuple[ServiceTimes, Fleet, list[Answer]]:
     """Service times, the fleet that this machine can be, and its answers through nginx
     to a load with empty caches."""
     async with contextlib.AsyncExitStack() as stack:
         members = await stack.enter_async_context(
-            running_fleet(backends, "--threads", "1")
+            running_fleet(backends, "--threads", "1", "--slots", str(slots))
         )
         urls = [member.url for member in members]
         url, _ = await stack.enter_async_context(running_router(urls))
@@ -76,7 +83,7 @@ async def _measure(
             )
     fleet = Fleet(
         backends=backends,
-        cores=os.cpu_count() or 1,
+        cores=len(os.sched_getaffinity(0)),  # `taskset` says on which
         shared=True,
         waits=waits,
         stretches=stretches,
