@@ -40,6 +40,7 @@ from tabwise_training.evaluation.keystrokes import keystrokes_saved
 from tabwise_training.evaluation.likelihood import bits_per_byte
 from tabwise_training.evaluation.metrics import Share, share_json
 from tabwise_training.evaluation.ngram import complete_all_by_counts, load_ngram
+from tabwise_training.evaluation.open_files import study_open_files
 from tabwise_training.evaluation.pictures import draw_pictures
 from tabwise_training.evaluation.positions import Position, draw_positions
 from tabwise_training.evaluation.report import to_markdown
@@ -93,6 +94,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="only the levels' thresholds, chosen on this split, and each filter's "
         "effect at --positions of --documents",
     )
+    add("--open-files", action="store_true", help="only whether other files help")
     add("--study", choices=STUDIES, help="only this: what a choice of ours rests on")
 
 
@@ -105,6 +107,10 @@ def run(arguments: argparse.Namespace) -> int:
         chosen_on = read_documents(arguments.filters)
         count = arguments.positions
         print(study_filters(runner, checkpoint, chosen_on, documents, count))
+        return 0
+    if arguments.open_files:
+        runner = make_runner(checkpoint, arguments.runner, arguments.slots)
+        print(study_open_files(runner, checkpoint, documents, arguments.positions))
         return 0
     positions = draw_positions(documents, arguments.positions, arguments.seed)
     if arguments.study:
