@@ -21,6 +21,7 @@ import platformdirs
 from tabwise_server.errors import SettingsError
 
 T = TypeVar("T")
+Options = dict[str, dict[str, Any]]
 
 
 def at_least(low: float) -> Any:
@@ -97,6 +98,15 @@ class LspSettings:
     )
     # overrides level: exp(mean log-probability) below which nothing shows, 0..1
     min_confidence: float | None = None
+    prefetch: bool = True  # ask for the next line while one is shown
+    statistics: bool = True  # count shown and accepted, on this machine alone
+    # more names of files never read nor sent, e.g. "*.tfvars, private/"
+    secret_patterns: str = ""
+    skip_ignored: bool = False  # leave what .gitignore names alone as well
+    trusted: bool = True  # False: neither read nor heed what the workspace sets
+    # these options again, for a language id, or for files of a pattern
+    languages: Options = attrs.field(factory=dict)
+    files: Options = attrs.field(factory=dict)
     log_file: str | None = None
     log_level: str = "INFO"
 
@@ -159,6 +169,29 @@ def load_settings(
     return Settings(**{name: _SECTIONS[name](**o) for name, o in sections.items()})
 
 
+def load_leniently(
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[Settings, list[str]]:
+    """As `load_settings`, with the default for what is wrong, and what that is."""
+    settings, complaints = Settings(), []
+    try:
+        file = _read_file(None, environ)
+    except SettingsError as error:
+        file, complaints = {}, [str(error)]
+    layers = [(file, "file"), (_read_environment(environ), "environment")]
+    for layer, source in [*layers, (flags or {}, "flag")]:
+        for section, options in layer.items():
+            if section not in _SECTIONS:
+                complaints.append(f"unknown section [{section}] ({source})")
+                continue
+            base = getattr(settings, section)
+            base, wrong = override(section, base, options, source)
+            settings = attrs.evolve(settings, **{section: base})
+            complaints += wrong
+    return settings, complaints
+
+
 def override(section: str, base: T, options: Any, source: str) -> tuple[T, list[str]]:
     """`base` with a client's options (snake_case or camelCase) over it, and what is
     wrong with those that were left out."""
@@ -166,14 +199,18 @@ def override(section: str, base: T, options: Any, source: str) -> tuple[T, list[
         return base, []
     if not isinstance(options, Mapping):
         return base, [f"options must be an object, got {options!r} ({source})"]
-    values, complaints = {}, []
+    complaints = []
     for name, value in options.items():
+        if value is None:
+            continue
         key = re.sub(r"(?<!^)(?=[A-Z])", "_", str(name)).lower()
         try:
-            values[key] = _convert(section, key, value, source)
+            converted = _convert(section, key, value, source)
+            base = attrs.evolve(base, **{key: converted})  # type: ignore[misc]
         except SettingsError as error:
-            complaints.append(str(error))
-    return attrs.evolve(base, **values), complaints  # type: ignore[misc]
+            text = str(error)
+            complaints.append(text if source in text else f"{text} ({source})")
+    return base, complaints
 
 
 _SECTIONS: Mapping[str, type] = types.MappingProxyType(
@@ -189,13 +226,18 @@ def state_folder() -> Path:
     return folder
 
 
+def user_file(environ: Mapping[str, str] = os.environ) -> Path:
+    """The user's own tabwise.toml; it need not exist."""
+    if environ.get("TABWISE_CONFIG"):
+        return Path(environ["TABWISE_CONFIG"])
+    folder = platformdirs.user_config_dir("tabwise", appauthor=False)
+    return Path(folder) / "tabwise.toml"
+
+
 def _read_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
-    if file is None and environ.get("TABWISE_CONFIG"):
-        file = Path(environ["TABWISE_CONFIG"])
     if file is None:
-        folder = platformdirs.user_config_dir("tabwise", appauthor=False)
-        file = Path(folder) / "tabwise.toml"
-        if not file.exists():
+        file = user_file(environ)
+        if not file.exists() and not environ.get("TABWISE_CONFIG"):
             return {}
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
@@ -225,6 +267,7 @@ def _convert(section: str, key: str, value: Any, source: str) -> Any:
     kind = hints[key]
     if get_origin(kind) is types.UnionType:
         kind = next(a for a in get_args(kind) if a is not type(None))
+    kind = get_origin(kind) or kind
     try:
         return _as(kind, value)
     except (TypeError, ValueError, KeyError) as error:
@@ -235,7 +278,13 @@ def _convert(section: str, key: str, value: Any, source: str) -> Any:
 
 
 _NAMES: Mapping[type, str] = types.MappingProxyType(
-    {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+    {
+        str: "a string",
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        dict: "a table",
+    }
 )
 
 

@@ -3,14 +3,17 @@
 import asyncio
 import doctest
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from support.scripted_backend import response
 from tabwise_server.backends.protocol import Health
 from tabwise_server.errors import BackendUnavailable
+from tabwise_server.lsp import memory as memory_module
 from tabwise_server.lsp import session as session_module
-from tabwise_server.lsp.session import Session, Shown, continue_shown
+from tabwise_server.lsp.memory import Shown, continue_shown
+from tabwise_server.lsp.session import Question, Session
 from tabwise_server.settings import LspSettings
 from tabwise_server.suggest.place import Place
 from tabwise_server.wire import CompletionRequest, CompletionResponse
@@ -53,11 +56,21 @@ async def backend() -> HeldBackend:
 
 @pytest.fixture
 def session(backend: HeldBackend) -> Session:
-    return Session("doc", backend, LspSettings())
+    return Session("doc", backend)
 
 
 def at(prefix: str, suffix: str = "\n") -> Place:
     return Place(prefix=prefix, suffix=suffix, path="x.py")
+
+
+async def suggest(
+    session: Session, place: Place, patience_ms: float = 5_000, **options: Any
+) -> str | None:
+    """The best text; options are those of a Question."""
+    settings = LspSettings(prefetch=False)
+    question = Question(place=place, **{"settings": settings, **options})
+    found = await session.suggest(question, patience_ms)
+    return found[0].text if found else None
 
 
 async def settle() -> None:
@@ -68,15 +81,16 @@ async def settle() -> None:
 
 def test_the_worked_example_holds() -> None:
     assert doctest.testmod(session_module).failed == 0
+    assert doctest.testmod(memory_module).failed == 0
 
 
 async def test_the_newest_request_wins_and_the_older_is_answered_with_nothing(
     backend: HeldBackend, session: Session
 ) -> None:
     backend.gate.clear()
-    older = asyncio.create_task(session.suggest(at("x = "), 5_000))
+    older = asyncio.create_task(suggest(session, at("x = ")))
     await settle()
-    newer = asyncio.create_task(session.suggest(at("y = "), 5_000))
+    newer = asyncio.create_task(suggest(session, at("y = ")))
     await settle()
     assert backend.cancelled == ["x = "]
     assert await older is None
@@ -88,7 +102,7 @@ async def test_two_requests_for_one_place_share_one_answer(
     backend: HeldBackend, session: Session
 ) -> None:
     backend.gate.clear()
-    both = [asyncio.create_task(session.suggest(at("x = "), 5_000)) for _ in "ab"]
+    both = [asyncio.create_task(suggest(session, at("x = "))) for _ in "ab"]
     await settle()
     backend.gate.set()
     assert await asyncio.gather(*both) == ["foo(bar)", "foo(bar)"]
@@ -99,9 +113,7 @@ async def test_cancelling_one_of_two_leaves_the_work_and_both_end_it(
     backend: HeldBackend, session: Session
 ) -> None:
     backend.gate.clear()
-    one, two = (
-        asyncio.create_task(session.suggest(at("x = "), 5_000)) for _ in range(2)
-    )
+    one, two = (asyncio.create_task(suggest(session, at("x = "))) for _ in range(2))
     await settle()
     one.cancel()
     await settle()
@@ -114,9 +126,9 @@ async def test_cancelling_one_of_two_leaves_the_work_and_both_end_it(
 async def test_typing_through_the_suggestion_does_not_ask_the_backend(
     backend: HeldBackend, session: Session
 ) -> None:
-    assert await session.suggest(at("x = "), 5_000) == "foo(bar)"
+    assert await suggest(session, at("x = ")) == "foo(bar)"
     for typed in ("f", "fo", "foo(b", "fo"):
-        rest = await session.suggest(at("x = " + typed), 5_000)
+        rest = await suggest(session, at("x = " + typed))
         assert typed + (rest or "") == "foo(bar)"
     assert len(backend.requests) == 1
 
@@ -124,8 +136,8 @@ async def test_typing_through_the_suggestion_does_not_ask_the_backend(
 async def test_what_was_accepted_is_not_offered_again(
     backend: HeldBackend, session: Session
 ) -> None:
-    await session.suggest(at("x = "), 5_000)
-    await session.suggest(at("x = foo(bar)"), 5_000)
+    await suggest(session, at("x = "))
+    await suggest(session, at("x = foo(bar)"))
     assert [r.prefix for r in backend.requests] == ["x = ", "x = foo(bar)"]
 
 
@@ -133,22 +145,22 @@ async def test_a_place_asked_before_is_answered_from_the_cache(
     backend: HeldBackend, session: Session
 ) -> None:
     for prefix in ("x = ", "y = ", "x = "):
-        assert await session.suggest(at(prefix), 5_000) == "foo(bar)"
+        assert await suggest(session, at(prefix)) == "foo(bar)"
     assert len(backend.requests) == 2
 
 
 async def test_the_same_prefix_before_other_code_is_asked_anew(
     backend: HeldBackend, session: Session
 ) -> None:
-    await session.suggest(at("x = ", "\n"), 5_000)
-    await session.suggest(at("x = ", "\n\ny = 1\n"), 5_000)
+    await suggest(session, at("x = ", "\n"))
+    await suggest(session, at("x = ", "\n\ny = 1\n"))
     assert len(backend.requests) == 2
 
 
 async def test_forgetting_asks_again(backend: HeldBackend, session: Session) -> None:
-    await session.suggest(at("x = "), 5_000)
+    await suggest(session, at("x = "))
     session.forget()
-    await session.suggest(at("x = "), 5_000)
+    await suggest(session, at("x = "))
     assert len(backend.requests) == 2
 
 
@@ -156,7 +168,7 @@ async def test_patience_ends_in_nothing_and_stops_the_work(
     backend: HeldBackend, session: Session
 ) -> None:
     backend.gate.clear()
-    assert await session.suggest(at("x = "), 1) is None
+    assert await suggest(session, at("x = "), 1) is None
     await settle()
     assert backend.cancelled == ["x = "]
 
@@ -168,16 +180,16 @@ async def test_a_failure_is_no_suggestion_and_is_not_remembered(
     backend: HeldBackend, session: Session, error: Exception
 ) -> None:
     backend.error = error
-    assert await session.suggest(at("x = "), 5_000) is None
+    assert await suggest(session, at("x = ")) is None
     backend.error = None
-    assert await session.suggest(at("x = "), 5_000) == "foo(bar)"
+    assert await suggest(session, at("x = ")) == "foo(bar)"
 
 
 async def test_a_defect_is_logged_without_the_users_text(
     backend: HeldBackend, session: Session, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend.error = ValueError("password = hunter2")
-    await session.suggest(at("password = "), 5_000)
+    await suggest(session, at("password = "))
     assert "ValueError" in caplog.text
     assert "hunter2" not in caplog.text
 
@@ -186,12 +198,12 @@ async def test_an_older_requests_end_does_not_lose_a_newer_one_for_the_same_plac
     backend: HeldBackend, session: Session
 ) -> None:
     backend.gate.clear()
-    first = asyncio.create_task(session.suggest(at("x = "), 5_000))
+    first = asyncio.create_task(suggest(session, at("x = ")))
     await asyncio.sleep(0)
-    second = asyncio.create_task(session.suggest(at("y = "), 5_000))
-    third = asyncio.create_task(session.suggest(at("x = "), 5_000))
+    second = asyncio.create_task(suggest(session, at("y = ")))
+    third = asyncio.create_task(suggest(session, at("x = ")))
     await settle()
-    fourth = asyncio.create_task(session.suggest(at("x = "), 5_000))
+    fourth = asyncio.create_task(suggest(session, at("x = ")))
     await settle()
     backend.gate.set()
     answers = [await task for task in (first, second, third, fourth)]

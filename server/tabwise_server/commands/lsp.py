@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from tabwise_server.settings import LspSettings, load_settings
+from tabwise_server.settings import LspSettings, load_leniently
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -23,12 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     flags = {"log_file": arguments.log_file, "log_level": arguments.log_level}
-    settings = load_settings({"lsp": flags})
+    settings, complaints = load_leniently({"lsp": flags})
     _start_logging(settings.lsp)
     from tabwise_server.lsp import transport
-    from tabwise_server.lsp.server import TabwiseLanguageServer
+    from tabwise_server.lsp.handlers import make_server
 
-    server = TabwiseLanguageServer(settings)
+    server = make_server(settings, complaints)
     if arguments.tcp:
         host, port = transport.parse_address(arguments.tcp)
         return transport.run_tcp(server, host, port)

@@ -6,6 +6,7 @@ at form feeds and U+2028, where editors do not.
 
 from __future__ import annotations
 
+from tabwise_server.suggest.indentation import IndentStyle
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.positions import (
     Encoding,
@@ -14,6 +15,8 @@ from tabwise_server.suggest.positions import (
     locate,
     split_lines,
 )
+
+EDITS_KEPT = 8
 
 
 class Document:
@@ -30,6 +33,7 @@ class Document:
         self.path = path
         self.language = language
         self.changes = 0  # counts them: an answer is for one state of the text
+        self.style: IndentStyle | None = None  # as the editor said last
         self.replace_all(text)
 
     @property
@@ -42,9 +46,15 @@ class Document:
         first = self._lines[0]
         return next((e for e in ("\r\n", "\n", "\r") if first.endswith(e)), "\n")
 
+    @property
+    def edits(self) -> tuple[tuple[int, int], ...]:
+        """The lines changed last, [start, end) each, as they stand now."""
+        return tuple(self._edits)
+
     def replace_all(self, text: str) -> None:
         self.changes += 1
         self._lines = split_lines(text)
+        self._edits: list[tuple[int, int]] = []
 
     def replace(self, start: tuple[int, int], end: tuple[int, int], text: str) -> None:
         """Replace from `start` to `end`, (line, character) each, clamped."""
@@ -66,6 +76,7 @@ class Document:
             lines.pop()  # the text ended a line, and its next one stays
         self.changes += 1
         self._lines[first : last + 1] = lines
+        self._note_edit(first, last + 1, first + len(lines))
 
     def place_at(self, line: int, character: int) -> Place:
         """The cursor's place. Raises PositionOutside."""
@@ -78,9 +89,24 @@ class Document:
             language=self.language,
         )
 
+    def line_before(self, line: int, character: int) -> str:
+        """The line up to a position, which `place_at` took."""
+        whole = self._lines[line]
+        return whole[: column_of(whole, character, self._encoding)]
+
     def units(self, line: int, column: int) -> int:
         """The LSP character of a code point column."""
         return character_of(self._lines[line], column, self._encoding)
+
+    def _note_edit(self, start: int, old_end: int, end: int) -> None:
+        """Lines [start, old_end) became [start, end): the edits after them moved."""
+        moved = end - old_end
+        apart = [
+            (a, b) if b <= start else (a + moved, b + moved)
+            for a, b in self._edits
+            if b <= start or a >= old_end
+        ]
+        self._edits = [*apart, (start, end)][-EDITS_KEPT:]
 
     def _clamp(self, line: int, character: int) -> tuple[int, int]:
         if line >= len(self._lines):

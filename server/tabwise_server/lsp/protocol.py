@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +38,10 @@ class Protocol(LanguageServerProtocol):
 
     initialized = False
     exit_status: int | None = None  # set by `exit`
+    # of methods that LSP does not have: their handlers take the params as they came
+    raw_notifications: Mapping[str, Callable[[Any], None]] = MappingProxyType({})
+    # shown the params of each inline request, which lose what LSP does not have
+    raw_inline: Callable[[Mapping[str, Any]], None] | None = None
 
     def receive(self, body: bytes) -> None:
         """Handle one message's body; whatever it holds, nothing is raised."""
@@ -67,6 +71,9 @@ class Protocol(LanguageServerProtocol):
             return
         if not isinstance(method, str):
             raise JsonRpcInvalidRequest("A method is a string")
+        if method in self.raw_notifications and not is_request:
+            self._receive_raw(method, data.get("params"))
+            return
         if self.get_message_type(method) is None or not self._knows(method):
             if is_request:
                 raise JsonRpcMethodNotFound.of(method)
@@ -74,6 +81,12 @@ class Protocol(LanguageServerProtocol):
         self._check_order(method, is_request)
         if self._shutdown and method != types.EXIT:
             return
+        if (
+            method == INLINE
+            and self.raw_inline
+            and isinstance(data.get("params"), dict)
+        ):
+            self.raw_inline(data["params"])
         try:
             message = self.structure_message(_lenient(data))
         except JsonRpcException as error:
@@ -96,9 +109,20 @@ class Protocol(LanguageServerProtocol):
         if self.initialized and method == types.INITIALIZE:
             raise JsonRpcInvalidRequest("`initialize` comes once")
 
+    def _receive_raw(self, method: str, params: Any) -> None:
+        if self.initialized and not self._shutdown and isinstance(params, dict):
+            self.raw_notifications[method](params)
+
     def _receive_response(self, data: dict[str, Any]) -> None:
-        if data.get("id") in self._request_futures:
+        """Take a client's answer; one that cannot be read fails, for who waits."""
+        if data.get("id") not in self._request_futures:
+            return
+        try:
             self.handle_message(self.structure_message(data))
+        except JsonRpcException as error:
+            future = self._request_futures.pop(data["id"])
+            if not future.done():
+                future.set_exception(error)
 
     def _refuse(self, id: str | int | None, error: JsonRpcException) -> None:
         """Answer with an error; the id is null where none could be read."""
@@ -130,6 +154,24 @@ class Protocol(LanguageServerProtocol):
         self, params: types.DidCloseTextDocumentParams
     ) -> None:
         self._pass_on(types.TEXT_DOCUMENT_DID_CLOSE, params)
+
+    @lsp_method(types.NOTEBOOK_DOCUMENT_DID_OPEN)
+    def lsp_notebook_document__did_open(
+        self, params: types.DidOpenNotebookDocumentParams
+    ) -> None:
+        self._pass_on(types.NOTEBOOK_DOCUMENT_DID_OPEN, params)
+
+    @lsp_method(types.NOTEBOOK_DOCUMENT_DID_CHANGE)
+    def lsp_notebook_document__did_change(
+        self, params: types.DidChangeNotebookDocumentParams
+    ) -> None:
+        self._pass_on(types.NOTEBOOK_DOCUMENT_DID_CHANGE, params)
+
+    @lsp_method(types.NOTEBOOK_DOCUMENT_DID_CLOSE)
+    def lsp_notebook_document__did_close(
+        self, params: types.DidCloseNotebookDocumentParams
+    ) -> None:
+        self._pass_on(types.NOTEBOOK_DOCUMENT_DID_CLOSE, params)
 
     @lsp_method(types.EXIT)
     def lsp_exit(self, *args: Any) -> None:  # type: ignore[override]

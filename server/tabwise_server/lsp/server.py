@@ -1,17 +1,17 @@
-"""The language server: protocol handlers only. They read, delegate and answer.
+"""The language server: one editor's open files, its options and its backend.
 
-A failure becomes no suggestion and a `$/tabwise/status` notification, never a pop-up.
+`handlers` reads the protocol's messages and calls this. A failure becomes no suggestion
+and a `$/tabwise/status` notification, never a pop-up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
-import attrs
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path
@@ -19,243 +19,219 @@ from pygls.uris import to_fs_path
 from tabwise_server import __version__
 from tabwise_server.backends.choose import open_backend
 from tabwise_server.backends.protocol import Backend, Status
+from tabwise_server.errors import TabwiseError
+from tabwise_server.lsp.acceptance import Acceptance
+from tabwise_server.lsp.configuration import Configuration
 from tabwise_server.lsp.document import Document
 from tabwise_server.lsp.protocol import Protocol
-from tabwise_server.lsp.session import Session
-from tabwise_server.settings import Settings, override
-from tabwise_server.suggest.place import Place
+from tabwise_server.lsp.reading import Reader
+from tabwise_server.lsp.session import Question, Session, Suggestion
+from tabwise_server.lsp.status import Progress, StatusKeeper
+from tabwise_server.lsp.workspace import Workspace, path_of
+from tabwise_server.settings import LspSettings, Settings
+from tabwise_server.suggest.context import ContextOptions, budget
 from tabwise_server.suggest.positions import Encoding, PositionOutside
-from tabwise_server.suggest.privacy import is_secret
 
 logger = logging.getLogger(__name__)
 
-STATUS = "$/tabwise/status"
-LABEL_CHARS = 60
-_LAST_WORD = re.compile(r"\w+$")
-TRIGGERS = [".", "("]  # besides every identifier, which editors ask about themselves
+NO_WINDOW = 0  # tokens, before our own backend has said how many its model reads
+NOTEBOOKS = types.NotebookDocumentSyncOptions(
+    [types.NotebookDocumentFilterWithNotebook("*")]
+)
 
 
 class TabwiseLanguageServer(LanguageServer):
-    """One editor's server: its open documents and its backend."""
+    """One editor's server."""
 
     protocol: Protocol
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__("tabwise", __version__, protocol_cls=Protocol)
-        self.settings = settings
-        self.documents: dict[str, Document] = {}
-        self.sessions: dict[str, Session] = {}
-        self.backend: Backend = open_backend(settings.backend, self.show_status)
-        self._status: Status | None = None
-        self._starting: asyncio.Task[None] | None = None
-        _register(self)
-
-    def configure(self, options: Any) -> None:
-        """Take a client's initializationOptions; a bad value is named in the log."""
-        lsp, complaints = override("lsp", self.settings.lsp, options, "editor")
-        for complaint in complaints:
-            logger.warning("%s; keeping the default", complaint)
-        self.settings = Settings(
-            serve=self.settings.serve, lsp=lsp, backend=self.settings.backend
+    def __init__(self, settings: Settings, complaints: Sequence[str] = ()) -> None:
+        """complaints: what was wrong with the settings, for the user to read."""
+        super().__init__(
+            "tabwise",
+            __version__,
+            protocol_cls=Protocol,
+            notebook_document_sync=NOTEBOOKS,
         )
+        self.configuration = Configuration(settings, complaints)
+        self.opened = Workspace()
+        self.sessions: dict[str, Session] = {}
+        self.reader = Reader()
+        self.acceptance = Acceptance()
+        self.progress_bar = Progress(self._notify, self._create_progress)
+        self.status = StatusKeeper(self._notify, self.progress_bar)
+        self._backend_settings = settings.backend
+        self.backend: Backend = open_backend(settings.backend, self.show_status)
+        self._window: int | None = NO_WINDOW
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
 
-    def start_backend(self) -> None:
-        """Warm the backend up in the background, before the first keystroke."""
-        if self.settings.lsp.enabled:
-            self._starting = asyncio.create_task(self.backend.start())
+    def in_background(self, work: Any) -> None:
+        """Run a coroutine; it ends with the server."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def apply_configuration(self) -> None:
+        """Let the options hold that are set now; a changed backend is asked anew."""
+        settings = self.configuration.backend()
+        if settings != self._backend_settings:
+            self._backend_settings = settings
+            old, self.backend = self.backend, open_backend(settings, self.show_status)
+            for session in self.sessions.values():
+                session.use(self.backend)
+            self.in_background(old.close())
+            self._started, self._window = False, NO_WINDOW
+        if not self._started and self.configuration.lsp().enabled:
+            self._started = True
+            self.in_background(self.backend.start())
+        for complaint in self.configuration.take_complaints():
+            self.status.tell(f"Tabwise: {complaint}")
+
+    async def pull_configuration(self) -> None:
+        """Ask the editor for its section `tabwise`, as a whole and for each folder."""
+        scopes = [None, *(folder.as_uri() for folder in self.opened.folders)]
+        items = [types.ConfigurationItem(scope, "tabwise") for scope in scopes]
+        try:
+            found = await self.workspace_configuration_async(
+                types.ConfigurationParams(items)
+            )
+        except Exception as error:  # noqa: BLE001  a client may refuse, as it likes
+            logger.info("no configuration: %s", type(error).__name__)
+            return
+        if len(found) == len(items):
+            folders = dict(zip(self.opened.folders, found[1:], strict=True))
+            self.push_configuration(found[0], folders)
+
+    def push_configuration(self, options: Any, folders: Mapping[Path, Any]) -> None:
+        self.configuration.push(options, folders)
+        self.apply_configuration()
+
+    def take_folders(self) -> None:
+        """Note the folders that the workspace has now."""
+        folders = [to_fs_path(uri) for uri in self.workspace.folders]
+        if not folders and self.workspace.root_path:
+            folders = [self.workspace.root_path]
+        self.opened.folders = [Path(folder) for folder in folders if folder]
 
     async def stop(self) -> None:
         """Close what is open; the shared daemon lives on."""
-        if self._starting is not None:
-            self._starting.cancel()
+        self.progress_bar.end()
         for session in self.sessions.values():
             session.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.acceptance.close()
         await self.backend.close()
 
     def show_status(self, status: Status) -> None:
-        """Tell the client once for each change."""
-        if status == self._status:
-            return
-        if self._status is not None and status.state == "ready":
+        """Tell the client what the backend says, once for each change."""
+        returned = self.status.take(status)
+        if returned:
             for session in self.sessions.values():
                 session.forget()
-        self._status = status
-        logger.info("backend %s: %s", status.state, status.reason or "")
-        if self.protocol.writer is not None:
-            self.protocol.notify(
-                STATUS, {"state": status.state, "reason": status.reason}
-            )
+        if status.state == "ready" and self._window == NO_WINDOW:
+            self._window = None
+            self.in_background(self._look_at_backend())
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """pygls would show a pop-up."""
         logger.error("%s in a handler", type(error).__name__)
 
     def open_document(self, item: types.TextDocumentItem) -> None:
-        path = to_fs_path(item.uri) if item.uri.startswith("file:") else item.uri
         encoding = cast(Encoding, _value_of(self.workspace.position_encoding))
-        document = Document(item.text, encoding, path, item.language_id)
         self.close_document(item.uri)
-        self.documents[item.uri] = document
-        self.sessions[item.uri] = Session(item.uri, self.backend, self.settings.lsp)
+        path = path_of(item.uri)
+        document = Document(item.text, encoding, path, item.language_id)
+        self.opened.open(item.uri, document)
+        self.sessions[item.uri] = Session(item.uri, self.backend, self.status.took)
 
     def close_document(self, uri: str) -> None:
-        self.documents.pop(uri, None)
+        self.opened.close(uri)
         session = self.sessions.pop(uri, None)
         if session is not None:
             session.close()
 
-    def place_of(self, uri: str, position: types.Position) -> Place | None:
-        """The cursor's place, None where nothing is to be suggested."""
-        document = self.documents.get(uri)
-        if document is None or not self.settings.lsp.enabled:
+    def settings_of(self, document: Document) -> LspSettings:
+        """The options that hold for a document."""
+        folder = self.opened.folder_of(document.path)
+        path = self.opened.relative(document.path)
+        return self.configuration.lsp(folder, document.language, path)
+
+    def may_read(self, document: Document) -> bool:
+        folder = self.opened.folder_of(document.path)
+        return self.reader.may_read(document.path, folder, self.settings_of(document))
+
+    def ask(
+        self, uri: str, position: types.Position, explicit: bool = False
+    ) -> Question | None:
+        """The question at a position, None where nothing is to be suggested."""
+        document = self.opened.documents.get(uri)
+        if document is None:
             return None
-        if is_secret(document.path):
+        if self.configuration.refresh(self.opened.folders):
+            self.apply_configuration()
+        settings = self.settings_of(document)
+        for complaint in self.configuration.take_complaints():
+            self.status.tell(f"Tabwise: {complaint}")
+        if not settings.enabled or not self.may_read(document):
             return None
         try:
-            place = document.place_at(position.line, position.character)
+            place = self.opened.place(uri, position.line, position.character)
         except PositionOutside as error:
             logger.info("%s", error)
             return None
-        return attrs.evolve(place, path=self._relative(document.path))
+        self.opened.use(uri)
+        room = ContextOptions(max_chars=budget(settings.context_chars, self._window))
+        choice = self.opened.context(uri, place, room, self.may_read)
+        return Question(
+            place=place,
+            settings=settings,
+            context=choice.chunks,
+            style=document.style,
+            explicit=explicit,
+        )
 
-    async def suggest(self, uri: str, place: Place, patience_ms: float) -> str | None:
-        """What to insert, with the document's own line endings; None for nothing, and
-        for a document that has moved on meanwhile."""
-        document = self.documents[uri]
+    async def suggest(
+        self, uri: str, question: Question, patience_ms: float
+    ) -> list[Suggestion]:
+        """What to insert; none for a document that has moved on meanwhile."""
+        document = self.opened.documents[uri]
         changes = document.changes
-        text = await self.sessions[uri].suggest(place, patience_ms)
-        if text is None or document.changes != changes:
-            return None
-        return text.replace("\n", document.line_ending)
+        found = await self.sessions[uri].suggest(question, patience_ms)
+        return found if document.changes == changes else []
 
-    def _relative(self, path: str | None) -> str | None:
-        """The path from the workspace's root, or the name alone."""
-        root = self.workspace.root_path
-        if path is None:
-            return None
-        if root is not None and PurePath(path).is_relative_to(root):
-            return PurePath(path).relative_to(root).as_posix()
-        return PurePath(path).name
-
-
-def _register(server: TabwiseLanguageServer) -> None:
-    """Tell pygls what is served; an option object is what makes it advertised."""
-    feature = server.feature
-    feature(types.INITIALIZE)(initialize)
-    feature(types.INITIALIZED)(initialized)
-    feature(types.TEXT_DOCUMENT_DID_OPEN)(did_open)
-    feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
-    feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
-    feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(
-        inline_completion
-    )
-    feature(
-        types.TEXT_DOCUMENT_COMPLETION,
-        types.CompletionOptions(trigger_characters=TRIGGERS),
-    )(completion)
-
-
-def initialize(ls: TabwiseLanguageServer, params: types.InitializeParams) -> None:
-    ls.configure(params.initialization_options)
-
-
-def initialized(ls: TabwiseLanguageServer, params: types.InitializedParams) -> None:
-    ls.start_backend()
-
-
-def did_open(
-    ls: TabwiseLanguageServer, params: types.DidOpenTextDocumentParams
-) -> None:
-    ls.open_document(params.text_document)
-
-
-def did_change(
-    ls: TabwiseLanguageServer, params: types.DidChangeTextDocumentParams
-) -> None:
-    document = ls.documents.get(params.text_document.uri)
-    if document is None:
-        return
-    for change in params.content_changes:
-        if isinstance(change, types.TextDocumentContentChangePartial):
-            start, end = change.range.start, change.range.end
-            document.replace(
-                (start.line, start.character), (end.line, end.character), change.text
+    async def _look_at_backend(self) -> None:
+        """Learn the model's window; name a daemon of another version."""
+        try:
+            health = await self.backend.health()
+        except TabwiseError as error:
+            logger.info("no health: %s", error)
+            return
+        self._window = health.context_tokens
+        ours = self._backend_settings.url is None
+        if ours and health.version not in (None, __version__):
+            reason = (
+                f"the shared daemon is version {health.version}, this is "
+                f"{__version__}; run: tabwise stop"
             )
-        else:
-            document.replace_all(change.text)
+            self.status.take(Status("ready", reason))
+            self.status.tell(f"Tabwise: {reason}")
 
+    def _notify(self, method: str, params: Any) -> None:
+        if self.protocol.writer is not None:
+            self.protocol.notify(method, params)
 
-def did_close(
-    ls: TabwiseLanguageServer, params: types.DidCloseTextDocumentParams
-) -> None:
-    ls.close_document(params.text_document.uri)
-
-
-async def inline_completion(
-    ls: TabwiseLanguageServer, params: types.InlineCompletionParams
-) -> list[types.InlineCompletionItem] | None:
-    """Ghost text at the cursor."""
-    uri, position = params.text_document.uri, params.position
-    place = ls.place_of(uri, position)
-    if place is None:
-        return None
-    text = await ls.suggest(uri, place, ls.settings.lsp.deadline_ms)
-    if text is None:
-        return None
-    column = ls.documents[uri].units(position.line, len(place.line_before))
-    here = types.Position(position.line, column)
-    return [types.InlineCompletionItem(text, range=types.Range(here, here))]
-
-
-async def completion(
-    ls: TabwiseLanguageServer, params: types.CompletionParams
-) -> types.CompletionList:
-    """The same suggestion as one item of the popup, for clients without ghost text."""
-    nothing = types.CompletionList(is_incomplete=True, items=[])
-    uri, position = params.text_document.uri, params.position
-    place = ls.place_of(uri, position)
-    if place is None:
-        return nothing
-    text = await ls.suggest(uri, place, ls.settings.lsp.completion_deadline_ms)
-    if text is None:
-        return nothing
-    item = _item(ls.documents[uri], place, position.line, text)
-    return types.CompletionList(is_incomplete=True, items=[item])
-
-
-def _item(
-    document: Document, place: Place, line: int, text: str
-) -> types.CompletionItem:
-    """An item that replaces the word left of the cursor, as clients filter by it.
-
-    It sorts behind other servers' items, so that it never takes the first place from
-    what the editor would have shown without it.
-    """
-    word = _LAST_WORD.search(place.line_before)
-    beginning = word.group() if word else ""
-    column = len(place.line_before)
-    span = types.Range(
-        types.Position(line, document.units(line, column - len(beginning))),
-        types.Position(line, document.units(line, column)),
-    )
-    first_line = (beginning + text).splitlines()[0].strip()
-    return types.CompletionItem(
-        label=shorten(first_line),
-        kind=types.CompletionItemKind.Text,
-        detail="Tabwise",
-        sort_text="~tabwise",
-        filter_text=beginning + text,
-        text_edit=types.TextEdit(span, beginning + text),
-        insert_text_format=types.InsertTextFormat.PlainText,
-        insert_text_mode=types.InsertTextMode.AsIs,
-    )
+    def _create_progress(self, token: str) -> asyncio.Future[Any]:
+        created: asyncio.Future[Any] = self.protocol.send_request_async(
+            types.WINDOW_WORK_DONE_PROGRESS_CREATE,
+            types.WorkDoneProgressCreateParams(token),
+        )
+        return created
 
 
 def _value_of(kind: types.PositionEncodingKind | str | None) -> str:
     """pygls keeps a client's choice as it came: an enum, or its text."""
     return kind.value if isinstance(kind, types.PositionEncodingKind) else str(kind)
-
-
-def shorten(text: str) -> str:
-    """`text` at a popup's width."""
-    return text if len(text) <= LABEL_CHARS else text[: LABEL_CHARS - 1] + "…"
