@@ -41,7 +41,7 @@ def test_waiting_is_that_of_an_m_d_1_queue() -> None:
     """Many users with long pauses arrive as a Poisson stream; with requests of one
     constant length, Pollaczek and Khinchine say how long they wait."""
     times = attrs.evolve(NOTHING, request=0.01)
-    typing = Typing(users=600, keystrokes=40, pause_s=10.0)  # 60 a second: 60 % busy
+    typing = Typing(users=300, keystrokes=40, pause_s=5.0)  # 60 a second: 60 % busy
     answers = simulate(times, ALONE, typing)
     steady = answers[len(answers) // 10 : len(answers) * 8 // 10]
     wait = statistics.fmean(one.latency_s - 0.01 for one in steady)
@@ -97,9 +97,10 @@ def test_least_squares_find_what_the_counters_cost() -> None:
 
 
 def test_a_plan_keeps_the_promise_with_a_zone_lost() -> None:
-    most = most_users(TIMES, ALONE)
-    assert most >= 8
-    small, large = (plan(TIMES, ALONE, users, most) for users in (100, 10_000))
+    times = attrs.evolve(TIMES, slots=20)
+    most = most_users(times, ALONE)
+    assert 20 <= most < 40  # hardly more than there are slots
+    small, large = (plan(times, ALONE, users, most) for users in (100, 10_000))
     assert small.backends >= 3
     assert large.backends >= large.typing / most * 1.5
     assert max(small.p95_ms, large.p95_ms) <= 200

@@ -131,6 +131,8 @@ async def ask(http: aiohttp.ClientSession, url: str, query: str) -> list[Any]:
     for name, value in VARIABLES.items():
         query = query.replace(name, value)
     async with http.get(f"{url}/api/v1/query", params={"query": query}) as answer:
+        if answer.status == 503:  # Prometheus is starting
+            return []
         body = await answer.json()
     assert body["status"] == "success", f"{query}: {body}"
     return [s for s in body["data"]["result"] if s["value"][1] != "NaN"]
