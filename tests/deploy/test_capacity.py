@@ -99,7 +99,7 @@ def test_least_squares_find_what_the_counters_cost() -> None:
 def test_a_plan_keeps_the_promise_with_a_zone_lost() -> None:
     times = attrs.evolve(TIMES, slots=20)
     most = most_users(times, ALONE)
-    assert 20 <= most < 40  # hardly more than there are slots
+    assert 20 <= most < 80  # with 81 slots it is 96
     small, large = (plan(times, ALONE, users, most) for users in (100, 10_000))
     assert small.backends >= 3
     assert large.backends >= large.typing / most * 1.5
