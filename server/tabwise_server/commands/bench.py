@@ -22,6 +22,10 @@ MEASUREMENTS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "tabwise_server.bench.load",
             "many typing users against one backend",
         ),
+        "soak": (
+            "tabwise_server.bench.soak",
+            "whether the backend grows while people type",
+        ),
     }
 )
 
