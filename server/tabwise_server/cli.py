@@ -28,6 +28,10 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "status": ("tabwise_server.commands.status", "show the shared daemon"),
         "stop": ("tabwise_server.commands.stop", "stop the shared daemon"),
+        "stats": (
+            "tabwise_server.commands.stats",
+            "what was shown and accepted, counted on this machine alone",
+        ),
         "doctor": ("tabwise_server.commands.doctor", "check this installation"),
         "bench": ("tabwise_server.commands.bench", "measure: keystrokes, load"),
         "cost": ("tabwise_server.commands.cost", "say what completions cost"),

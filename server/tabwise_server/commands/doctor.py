@@ -19,6 +19,7 @@ from tabwise_server import __version__
 from tabwise_server.backends.choose import open_clients
 from tabwise_server.backends.daemon import client_of, last_words, process_exists
 from tabwise_server.backends.protocol import Backend
+from tabwise_server.commands import doctor_privacy
 from tabwise_server.daemon_state import read_state
 from tabwise_server.errors import SettingsError, TabwiseError
 from tabwise_server.settings import Settings, load_settings, state_folder
@@ -32,6 +33,7 @@ NEEDED = (
     "safetensors",
     "tree-sitter",
     "tree-sitter-python",
+    "pathspec",
 )
 
 
@@ -49,9 +51,15 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument(
+        "--privacy", action="store_true", help="say what leaves this machine"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.privacy:
+        print("\n".join(doctor_privacy.lines(load_settings())))
+        return 0
     findings = examine()
     if arguments.json:
         print(json.dumps([attrs.asdict(finding) for finding in findings]))

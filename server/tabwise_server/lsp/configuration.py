@@ -33,8 +33,10 @@ from tabwise_server.settings import (
 LOOK_AGAIN_S = 1.0
 WORKSPACE_FILES = ("tabwise.toml", "pyproject.toml")
 # Of the section `tabwise`, but the editor's own business.
-CLIENT_SECTIONS = ("client", "trace")
+CLIENT_SECTIONS = ("client", "server", "trace", "model")
 NOT_FOR_WORKSPACES = ("trusted", "log_file", "log_level")
+
+SCOPES = ("languages", "files")
 
 Stamp = tuple[int, int] | None  # a file's time and size
 
@@ -140,7 +142,7 @@ class Configuration:
         self, settings: LspSettings, layers: list[tuple[Any, str]]
     ) -> LspSettings:
         for options, source in layers:
-            options = _with_joined_lists(options)
+            options = _as_settings_hold_them(options)
             settings, complaints = override("lsp", settings, options, source)
             self._complain(complaints)
         return settings
@@ -151,7 +153,7 @@ class Configuration:
             file = self._files.get(folder / name)
             if file is None or file.options is None:
                 continue
-            options = _with_joined_lists(file.options)
+            options = _as_settings_hold_them(file.options)
             for refused in [key for key in options if key in NOT_FOR_WORKSPACES]:
                 options = {k: v for k, v in options.items() if k != refused}
                 self._complain([f"{refused} cannot be set by {folder / name}"])
@@ -252,11 +254,23 @@ def _section(options: Any, name: str) -> Any:
     return {**top, **(inner if isinstance(inner, Mapping) else {})}
 
 
-def _with_joined_lists(options: Any) -> Any:
-    """Lists of texts as one text, as settings hold them."""
+def _as_settings_hold_them(options: Any) -> Any:
+    """Lists of texts as one text, switches as tables, as settings hold them."""
     if not isinstance(options, Mapping):
         return options
-    return {key: _joined(value) for key, value in options.items()}
+    texts = {key: _joined(value) for key, value in options.items()}
+    tables = {key: _with_switches(texts[key]) for key in SCOPES if key in texts}
+    return {**texts, **tables}
+
+
+def _with_switches(options: Any) -> Any:
+    """`{"python": false}` for `{"python": {"enabled": false}}`, as editors have it."""
+    if not isinstance(options, Mapping):
+        return options
+    return {
+        name: {"enabled": value} if isinstance(value, bool) else value
+        for name, value in options.items()
+    }
 
 
 def _joined(value: Any) -> Any:
