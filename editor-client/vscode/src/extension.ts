@@ -85,7 +85,7 @@ class Extension {
     this.item.backgroundColor = warning
       ? new vscode.ThemeColor("statusBarItem.warningBackground")
       : undefined;
-    const active = !off && this.state.kind === "ready";
+    const active = !off && ["ready", "slow"].includes(this.state.kind);
     void vscode.commands.executeCommand("setContext", "tabwise.active", active);
   }
 
@@ -153,7 +153,7 @@ class Extension {
     const answer = await vscode.window.showInformationMessage(said, install, locate);
     if (answer === install) await this.install();
     if (answer === locate) {
-      const name = "tabwise.server.path";
+      const name = "tabwise.client.path";
       await vscode.commands.executeCommand("workbench.action.openSettings", name);
     }
   }
@@ -162,7 +162,8 @@ class Extension {
 function model(): string {
   const configuration = vscode.workspace.getConfiguration("tabwise");
   const url = configuration.get<string | null>("backend.url");
-  const name = configuration.get<string | null>("model") ?? "the model that ships";
+  const name =
+    configuration.get<string | null>("client.model") ?? "the model that ships";
   return url ? `at ${url}` : `${name}, on this machine`;
 }
 
@@ -176,7 +177,11 @@ async function toggleLanguage(): Promise<void> {
   const language = vscode.window.activeTextEditor?.document.languageId;
   if (language === undefined) return;
   const configuration = vscode.workspace.getConfiguration("tabwise");
-  const now = configuration.get<Record<string, boolean>>("languages") ?? {};
+  const now = configuration.get<Record<string, boolean>>("client.languages") ?? {};
   const languages = { ...now, [language]: now[language] !== true };
-  await configuration.update("languages", languages, vscode.ConfigurationTarget.Global);
+  await configuration.update(
+    "client.languages",
+    languages,
+    vscode.ConfigurationTarget.Global,
+  );
 }

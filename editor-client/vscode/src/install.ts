@@ -31,7 +31,7 @@ export async function installServer(storage: string): Promise<boolean> {
 /** The setting, or what the user names now. */
 async function requirement(): Promise<string | undefined> {
   const configuration = vscode.workspace.getConfiguration("tabwise");
-  const set = configuration.get<string | null>("server.package");
+  const set = configuration.get<string | null>("client.package");
   if (set) return set;
   return vscode.window.showInputBox({
     title: "Install Tabwise's server",

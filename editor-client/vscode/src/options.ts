@@ -17,7 +17,7 @@ const LSP_OPTIONS = [
 
 /** Setting -> environment variable, for what is settled before the server starts. */
 const ENVIRONMENT = {
-  model: "TABWISE_SERVE_CHECKPOINT",
+  "client.model": "TABWISE_SERVE_CHECKPOINT",
   "backend.url": "TABWISE_BACKEND_URL",
   "backend.model": "TABWISE_BACKEND_MODEL",
   "backend.apiKey": "TABWISE_BACKEND_API_KEY",
@@ -48,7 +48,7 @@ export function environment(
   }
   const kind = explicit("backend.kind");
   if (typeof kind === "string") own.TABWISE_BACKEND_KIND = kind;
-  const further = (explicit("server.environment") ?? {}) as Record<string, string>;
+  const further = (explicit("client.environment") ?? {}) as Record<string, string>;
   return { ...base, ...own, ...further };
 }
 

@@ -24,7 +24,7 @@ const RESTARTS = 4;
 const WITHIN_MS = 180_000;
 
 /** Settings that are looked at on every request; all others need a restart. */
-const LIVE = ["tabwise.enabled", "tabwise.server.package"];
+const LIVE = ["tabwise.enabled", "tabwise.client.package"];
 
 export class Server implements vscode.Disposable {
   found: Candidate | undefined;
@@ -68,7 +68,7 @@ export class Server implements vscode.Disposable {
 
   private async start(candidate: Candidate): Promise<void> {
     const configuration = vscode.workspace.getConfiguration("tabwise");
-    const words = configuration.get<string[]>("server.arguments") ?? ["lsp"];
+    const words = configuration.get<string[]>("client.arguments") ?? ["lsp"];
     const executable = {
       command: candidate.command,
       args: [...candidate.before, ...words],
@@ -95,7 +95,7 @@ export class Server implements vscode.Disposable {
   private options(): LanguageClientOptions {
     return {
       documentSelector: documentSelector(),
-      initializationOptions: initializationOptions(explicit),
+      initializationOptions: serverOptions(),
       outputChannel: this.output,
       revealOutputChannelOn: RevealOutputChannelOn.Never,
       initializationFailedHandler: () => false,
@@ -109,6 +109,12 @@ export class Server implements vscode.Disposable {
 
   private middleware(): Middleware {
     return {
+      workspace: {
+        // VS Code would send every default, and so override tabwise.toml.
+        configuration: (params) => params.items.map(() => serverOptions()),
+        // A changed setting restarts the server.
+        didChangeConfiguration: () => Promise.resolve(),
+      },
       // The ghost text is all that VS Code needs; the popup stays as it was.
       provideCompletionItem: () => null,
       provideInlineCompletionItems: async (
@@ -145,7 +151,8 @@ export class Server implements vscode.Disposable {
 /** Whether suggestions are wanted in a document. */
 export function isActive(document: vscode.TextDocument): boolean {
   const configuration = vscode.workspace.getConfiguration("tabwise", document);
-  const languages = configuration.get<Record<string, boolean>>("languages") ?? {};
+  const languages =
+    configuration.get<Record<string, boolean>>("client.languages") ?? {};
   return (
     configuration.get("enabled") === true && suggestsIn(languages, document.languageId)
   );
@@ -163,6 +170,10 @@ export function needsRestart(event: vscode.ConfigurationChangeEvent): boolean {
   );
 }
 
+function serverOptions(): Record<string, unknown> {
+  return { ...initializationOptions(explicit), trusted: vscode.workspace.isTrusted };
+}
+
 /** A setting's value where the user gave one; in an untrusted workspace, VS Code
  * leaves out what that workspace says of restricted settings. */
 function explicit(name: string): unknown {
@@ -175,7 +186,7 @@ function explicit(name: string): unknown {
 function documentSelector(): { scheme: string; language: string }[] {
   const languages = vscode.workspace
     .getConfiguration("tabwise")
-    .get<Record<string, boolean>>("languages");
+    .get<Record<string, boolean>>("client.languages");
   const known = Object.keys(languages ?? {});
   return known.flatMap((language) =>
     ["file", "untitled", "vscode-notebook-cell"].map((scheme) => ({
@@ -190,7 +201,7 @@ async function surroundings(context: vscode.ExtensionContext): Promise<Surroundi
   const trusted = vscode.workspace.isTrusted;
   const setting = vscode.workspace
     .getConfiguration("tabwise")
-    .get<string | null>("server.path");
+    .get<string | null>("client.path");
   return {
     setting: setting ? setting : null,
     interpreter: trusted ? await interpreter(folder?.uri) : undefined,

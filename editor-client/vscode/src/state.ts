@@ -4,7 +4,7 @@ import type { Resolution } from "./resolve";
 
 export type State =
   | { readonly kind: "starting" | "ready" | "disabled" }
-  | { readonly kind: "offline"; readonly reason: string }
+  | { readonly kind: "offline" | "slow"; readonly reason: string }
   | { readonly kind: "stopped"; readonly reason: string };
 
 export interface Face {
@@ -33,6 +33,12 @@ export function face(state: State, figures: string): Face {
         tooltip: "Tabwise is switched off here; click to switch it on",
         warning: false,
       };
+    case "slow":
+      return {
+        text: "$(watch) Tabwise",
+        tooltip: `Tabwise is slow: ${state.reason}`,
+        warning: false,
+      };
     case "offline":
       return {
         text: "$(debug-disconnect) Tabwise: offline",
@@ -48,6 +54,7 @@ export function face(state: State, figures: string): Face {
 export function stateOf(said: { state?: unknown; reason?: unknown }): State {
   if (said.state === "ready" || said.state === "starting") return { kind: said.state };
   const reason = typeof said.reason === "string" ? said.reason : "no reason given";
+  if (said.state === "slow") return { kind: "slow", reason };
   return { kind: "offline", reason };
 }
 
@@ -55,9 +62,9 @@ export function stateOf(said: { state?: unknown; reason?: unknown }): State {
 export function complaint(resolution: Exclude<Resolution, { kind: "found" }>): string {
   switch (resolution.kind) {
     case "missing":
-      return "Tabwise's server was not found. Install it, or say where it is in tabwise.server.path.";
+      return "Tabwise's server was not found. Install it, or say where it is in tabwise.client.path.";
     case "wrong-setting":
-      return `tabwise.server.path is ${resolution.path}, which does not answer to --version. Correct it, or empty it to have the server looked for.`;
+      return `tabwise.client.path is ${resolution.path}, which does not answer to --version. Correct it, or empty it to have the server looked for.`;
     case "old":
       return `Tabwise ${resolution.version} (${resolution.candidate.command}) is too old for this extension. Update it, then restart.`;
   }

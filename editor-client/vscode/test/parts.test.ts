@@ -16,10 +16,10 @@ test("only what the user set is sent, so that tabwise.toml keeps its say", () =>
 
 test("the model and the backend go through the environment", () => {
   const set = given({
-    model: "/models/mine",
+    "client.model": "/models/mine",
     "backend.url": "http://gpu:8000",
     "backend.kind": "openai",
-    "server.environment": { TABWISE_LSP_LOG_LEVEL: "DEBUG" },
+    "client.environment": { TABWISE_LSP_LOG_LEVEL: "DEBUG" },
   });
   assert.deepEqual(environment({ PATH: "/bin" }, set), {
     PATH: "/bin",
@@ -88,7 +88,9 @@ test("what an untrusted workspace may not set covers all that is run or sent to"
   const restricted: string[] =
     manifest.capabilities.untrustedWorkspaces.restrictedConfigurations;
   const settings = Object.keys(manifest.contributes.configuration.properties);
-  const risky = settings.filter((s) => /^tabwise\.(server|backend|model)/.test(s));
+  const risky = settings.filter((s) =>
+    /^tabwise\.(client|backend)\.(?!languages)/.test(s),
+  );
   assert.deepEqual([...restricted].sort(), risky.sort());
 });
 

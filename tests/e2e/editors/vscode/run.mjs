@@ -9,7 +9,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -22,9 +22,9 @@ const ROOT = path.resolve(HERE, "../../../..");
 const VSCODE = path.join(HERE, "node_modules/code-server/lib/vscode");
 const CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const PATIENCE_MS = 90_000;
+const PATIENCE_MS = 45_000;
 const GHOST = ".ghost-text-decoration, .ghost-text-decoration-preview, .ghost-text";
-const STATUS = "[id='tabwise.tabwise.tabwise.status'], [id*='tabwise.status']";
+const STATUS = "[id*='tabwise.status']";
 const BEFORE = readFileSync(path.join(ROOT, "examples/inventory.py"), "utf8").replace(
   /return name in self.items.*/,
   "",
@@ -56,7 +56,8 @@ async function main() {
     await walk(page, `http://127.0.0.1:${port}/?folder=${project}`);
   } catch (error) {
     await picture(page, "failed");
-    console.error(server.log());
+    console.error(server.log(), statusOf(await page.locator(".statusbar").innerHTML()));
+    tellLogs();
     throw error;
   } finally {
     await browser.close();
@@ -122,7 +123,7 @@ async function takesWithTab(page) {
 
 async function goesOffline(page) {
   // A daemon that ends is started again at once: away is one that cannot start.
-  setSettings({ "tabwise.model": path.join(work, "no-such-checkpoint") });
+  setSettings({ "tabwise.client.model": path.join(work, "no-such-checkpoint") });
   tabwise("stop");
   await statusSays(page, /No suggestions for now: .*no-such-checkpoint|No suggestions for now/);
   await page.locator(".statusbar-item.warning-kind").filter({ hasText: "Tabwise: offline" }).waitFor();
@@ -145,10 +146,7 @@ async function showsMenu(page) {
 
 /** The status item's words, which screen readers get, match. */
 async function statusSays(page, words) {
-  const item = page.locator(".statusbar-item").filter({
-    has: page.locator(`[aria-label*="Tabwise"], [aria-label*="suggestions"]`),
-  });
-  await item.and(page.getByLabel(words)).or(item.filter({ has: page.getByLabel(words) })).first().waitFor();
+  await page.locator(STATUS).getByLabel(words).or(page.locator(STATUS).and(page.getByLabel(words))).first().waitFor();
 }
 
 async function ghostText(page) {
@@ -183,7 +181,7 @@ function prepare() {
 
 function setSettings(more) {
   const always = {
-    "tabwise.server.path": flags.tabwise,
+    "tabwise.client.path": flags.tabwise,
     "tabwise.level": "eager",
     "workbench.startupEditor": "none",
     "editor.suggest.showWords": false,
@@ -231,6 +229,18 @@ function freePort() {
       probe.close(() => settle(port));
     });
   });
+}
+
+function statusOf(html) {
+  return html.match(/id="[^"]*tabwise[^>]*>/g);
+}
+
+/** Print what the extension and the backend logged. */
+function tellLogs() {
+  for (const name of readdirSync(work, { recursive: true })) {
+    if (!/Tabwise\.log$|daemon\.log$/.test(name)) continue;
+    console.error(`--- ${name}\n${readFileSync(path.join(work, name), "utf8")}`);
+  }
 }
 
 async function step(name, run) {
