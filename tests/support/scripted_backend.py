@@ -35,9 +35,11 @@ def response(text: str) -> CompletionResponse:
 
 @attrs.define
 class ScriptedBackend:
-    """answer: the completion of a request. While `gate` is cleared, answers wait."""
+    """answer: the completion of a request; finish: what else its answer says. While
+    `gate` is cleared, answers wait."""
 
     answer: Script = lambda request: "suggested()"
+    finish: Callable[[CompletionResponse], CompletionResponse] = lambda whole: whole
     url: str = ""
     status: int = 200
     requests: list[CompletionRequest] = attrs.Factory(list)
@@ -62,7 +64,8 @@ class ScriptedBackend:
         if self.status != 200:
             error = {"message": "as the test wants it"}
             return web.json_response({"error": error}, status=self.status)
-        return web.json_response(unstructure(response(self.answer(wanted))))
+        whole = self.finish(response(self.answer(wanted)))
+        return web.json_response(unstructure(whole))
 
     async def health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "healthy", "model_loaded": True})

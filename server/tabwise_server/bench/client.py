@@ -79,6 +79,7 @@ class LspClient:
         capabilities = {
             "general": {"positionEncodings": list(encodings)},
             "textDocument": {"inlineCompletion": {}, "completion": {}},
+            "notebookDocument": {"synchronization": {}},
         }
         result: dict[str, Any] = await self.request(
             "initialize",

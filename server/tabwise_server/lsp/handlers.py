@@ -13,6 +13,7 @@ from lsprotocol import types
 from tabwise_server.lsp import popup
 from tabwise_server.lsp.acceptance import id_of
 from tabwise_server.lsp.document import Document
+from tabwise_server.lsp.insertion import Insertion
 from tabwise_server.lsp.server import TabwiseLanguageServer
 from tabwise_server.lsp.session import Suggestion
 from tabwise_server.lsp.workspace import Notebook, NotebookCell
@@ -145,21 +146,22 @@ async def inline_completion(
     """Ghost text at the cursor; up to three where the user asked for it."""
     began = time.perf_counter()
     uri, position = params.text_document.uri, params.position
-    invoked = types.InlineCompletionTriggerKind.Invoked
-    question = ls.ask(uri, position, params.context.trigger_kind == invoked)
+    explicit = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
+    question = ls.ask(uri, position, explicit)
     if question is None:
         return None
     document, settings = ls.opened.documents[uri], question.settings
+    before = document.line_before(position.line, position.character)
+    edit = Insertion.at(document, position, before, params.context)
+    if edit.chosen != edit.replaced:
+        question = attrs.evolve(question, place=edit.place_after(question.place))
     found = await ls.suggest(uri, question, settings.deadline_ms)
     if settings.statistics:
         latency_ms = (time.perf_counter() - began) * 1000
         ls.acceptance.took(document.language, latency_ms)
     if not found:
         return None
-    before = document.line_before(position.line, position.character)
-    column = document.units(position.line, len(before))
-    here = types.Position(position.line, column)
-    return [_inline_item(ls, uri, document, here, one) for one in found]
+    return [_inline_item(ls, uri, edit, one) for one in found]
 
 
 async def completion(
@@ -280,17 +282,14 @@ def _change(document: Document, changes: Any) -> None:
 
 
 def _inline_item(
-    ls: TabwiseLanguageServer,
-    uri: str,
-    document: Document,
-    here: types.Position,
-    suggestion: Suggestion,
+    ls: TabwiseLanguageServer, uri: str, edit: Insertion, suggestion: Suggestion
 ) -> types.InlineCompletionItem:
+    document = ls.opened.documents[uri]
     statistics = ls.settings_of(document).statistics
     offer = ls.acceptance.offer(uri, document.language, suggestion, statistics)
     return types.InlineCompletionItem(
-        suggestion.text.replace("\n", document.line_ending),
-        range=types.Range(here, here),
+        edit.chosen + suggestion.text.replace("\n", document.line_ending),
+        range=edit.span,
         command=types.Command("Accepted", ACCEPTED, arguments=[offer.id]),
     )
 
