@@ -63,11 +63,6 @@ class ModelConfig:
     def head_size(self) -> int:
         return self.n_embd // self.n_head
 
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values one token adds, all layers, at float32."""
-        return 2 * 4 * self.n_layer * self.n_kv_head * self.head_size
-
     def to_json(self) -> dict[str, Any]:
         return attrs.asdict(self)
 

@@ -56,3 +56,23 @@ def test_a_gpu_means_torch(installed: set[str]) -> None:
 def test_an_unknown_runner_is_refused() -> None:
     with pytest.raises(NoRunner, match="auto or one of native, torch, got 'jax'"):
         kind(runner="jax")
+
+
+@pytest.mark.parametrize("runner", available_runners())
+def test_slots_fill_the_bytes_that_keys_and_values_take(runner: str) -> None:
+    checkpoint = random_checkpoint("llama")
+
+    def slots(kv_bytes: int) -> int:
+        made = load_runner(
+            checkpoint, runner=runner, device="cpu", kv_bytes=kv_bytes, slot_tokens=64
+        )
+        return made.n_slots
+
+    token = type(
+        load_runner(checkpoint, runner=runner, device="cpu", **SIZES)
+    ).kv_bytes_per_token(checkpoint.config)
+    assert slots(64 * token) == 1
+    assert slots(10 * 64 * token - 1) == 9
+    with pytest.raises(NoRunner, match="one sequence of this model, got 10"):
+        slots(10)
+    assert choose.slots_within(10**12, token) == choose.MAX_SLOTS

@@ -29,6 +29,10 @@ class HashRunner:
         self.calls: list[list[Chunk]] = []
         self.fail_next: Exception | None = None
 
+    @staticmethod
+    def kv_bytes_per_token(config: ModelConfig) -> int:
+        return 8
+
     def extend(self, chunks: Sequence[Chunk]) -> Logits:
         self.calls.append(list(chunks))
         if self.fail_next is not None:

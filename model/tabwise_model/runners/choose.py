@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from typing import TYPE_CHECKING, Any
 
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.runners.protocol import Runner
 
+if TYPE_CHECKING:
+    from tabwise_model.runners.native import NativeRunner
+    from tabwise_model.runners.torch import TorchRunner
+
 logger = logging.getLogger(__name__)
 
 RUNNERS = ("native", "torch")  # the preferred one first
+MAX_SLOTS = 512
 
 
 class NoRunner(RuntimeError):
@@ -28,18 +34,27 @@ def load_runner(
     runner: str = "auto",
     device: str = "auto",
     threads: int | None = None,
-    n_slots: int,
+    n_slots: int | None = None,
+    kv_bytes: int = 0,
     slot_tokens: int,
 ) -> Runner:
     """The runner named `runner`, or for `auto` the first that can run `checkpoint`.
 
-    device: the torch runner's; one that is neither auto nor cpu means torch. Raises
-    NoRunner.
+    device: the torch runner's; one that is neither auto nor cpu means torch. n_slots:
+    None for as many as `kv_bytes` hold of this runner's keys and values, up to
+    MAX_SLOTS. Raises NoRunner.
     """
     failures = []
     for name in _candidates(runner, device):
         try:
-            return _make(name, checkpoint, device, threads, n_slots, slot_tokens)
+            kind = _kind(name)
+            slot_bytes = kind.kv_bytes_per_token(checkpoint.config) * slot_tokens
+            slots = n_slots or slots_within(kv_bytes, slot_bytes)
+            options: dict[str, Any] = {"n_slots": slots, "slot_tokens": slot_tokens}
+            options["threads"] = threads
+            if name == "torch":
+                options["device"] = device
+            return kind(checkpoint, **options)
         except RuntimeError as error:
             failures.append(f"{name}: {error}")
             logger.info("the %s runner cannot serve this: %s", name, error)
@@ -64,29 +79,26 @@ def _candidates(runner: str, device: str) -> list[str]:
     return usable
 
 
-def _make(
-    name: str,
-    checkpoint: Checkpoint,
-    device: str,
-    threads: int | None,
-    n_slots: int,
-    slot_tokens: int,
-) -> Runner:
+def slots_within(kv_bytes: int, slot_bytes: int) -> int:
+    """How many sequences of the model's full length to keep in memory: more than are
+    ever computed at once, since each open document needs one to be answered quickly.
+    Raises NoRunner if there is room for none."""
+    if kv_bytes < slot_bytes:
+        raise NoRunner(
+            f"kv_bytes must be at least {slot_bytes}, one sequence of this model, "
+            f"got {kv_bytes}"
+        )
+    return min(kv_bytes // slot_bytes, MAX_SLOTS)
+
+
+def _kind(name: str) -> type[NativeRunner] | type[TorchRunner]:
     if name == "native":
         from tabwise_model.runners.native import NativeRunner
 
-        return NativeRunner(
-            checkpoint, n_slots=n_slots, slot_tokens=slot_tokens, threads=threads
-        )
+        return NativeRunner
     from tabwise_model.runners.torch import TorchRunner
 
-    return TorchRunner(
-        checkpoint,
-        n_slots=n_slots,
-        slot_tokens=slot_tokens,
-        device=device,
-        threads=threads,
-    )
+    return TorchRunner
 
 
 def _installed(name: str) -> bool:

@@ -19,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 
 from tabwise_model.checkpoint import Checkpoint
+from tabwise_model.config import ModelConfig
 from tabwise_model.runners.native_library import (
     NativeLibraryError,
     load_library,
@@ -86,6 +87,13 @@ class NativeRunner:
         # Also when loading fails, and at exit; a runner holds threads and memory.
         self.close = weakref.finalize(self, self._library.tabwise_destroy, self._handle)
         self._load(checkpoint)
+
+    @staticmethod
+    def kv_bytes_per_token(config: ModelConfig) -> int:
+        """Bytes of one token's keys and values: INT8 in sixteens, and three numbers of
+        four bytes for each head."""
+        head = 2 * padded(config.head_size) + 3 * 4
+        return config.n_layer * config.n_kv_head * head
 
     def paths(self) -> list[str]:
         """Instruction sets that this processor has, the best first."""

@@ -40,6 +40,11 @@ class Runner(Protocol):
     n_slots: int
     slot_tokens: int
 
+    @staticmethod
+    def kv_bytes_per_token(config: ModelConfig) -> int:
+        """Bytes that one token's keys and values take, all layers."""
+        ...
+
     def extend(self, chunks: Sequence[Chunk]) -> Logits:
         """Append each chunk to its slot. Returns (len(chunks), V) logits, each those
         after its chunk's last token; the array may be reused by the next call."""

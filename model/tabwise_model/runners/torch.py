@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tabwise_model.checkpoint import Checkpoint
+from tabwise_model.config import ModelConfig
 from tabwise_model.gpt import GPT
 from tabwise_model.kv_cache import KVCache, SlotView
 from tabwise_model.quantize import dequantize_checkpoint
@@ -50,6 +51,11 @@ class TorchRunner:
         self._cache = KVCache(
             checkpoint.config, n_slots, slot_tokens, device=place, dtype=dtype
         )
+
+    @staticmethod
+    def kv_bytes_per_token(config: ModelConfig) -> int:
+        """Bytes of one token's keys and values, at float32; a GPU takes half."""
+        return 2 * 4 * config.n_layer * config.n_kv_head * config.head_size
 
     def extend(self, chunks: Sequence[Chunk]) -> Logits:
         """Chunks of equal length go through the model together."""

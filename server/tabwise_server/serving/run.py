@@ -20,7 +20,6 @@ from tabwise_model.checkpoint import (
     load_checkpoint,
     resolve_checkpoint,
 )
-from tabwise_model.config import ModelConfig
 from tabwise_model.runners.choose import NoRunner, load_runner
 from tabwise_server import __version__
 from tabwise_server.daemon_state import (
@@ -38,7 +37,6 @@ from tabwise_server.settings import ServeSettings, state_folder
 logger = logging.getLogger(__name__)
 
 LOG_BYTES = 1_000_000
-MAX_SLOTS = 128
 MIN_PAUSE_S = 0.1  # between two looks at whether the daemon is idle
 
 
@@ -86,30 +84,13 @@ def load_service(settings: ServeSettings) -> CompletionService:
             runner=settings.runner,
             device=settings.device,
             threads=settings.threads,
-            n_slots=slot_count(settings, checkpoint.config),
+            n_slots=settings.slots,
+            kv_bytes=settings.kv_bytes,
             slot_tokens=checkpoint.config.block_size,
         )
     except NoRunner as error:
         raise SettingsError(str(error)) from error
     return CompletionService(checkpoint, runner, settings)
-
-
-def slot_count(settings: ServeSettings, config: ModelConfig) -> int:
-    """How many sequences of the model's full length to keep in memory.
-
-    As many as `kv_bytes` hold at float32, up to MAX_SLOTS: more than are ever computed
-    at once, since each open document needs one to be answered quickly. Raises
-    SettingsError if there is room for none.
-    """
-    if settings.slots is not None:
-        return settings.slots
-    slot_bytes = config.kv_bytes_per_token * config.block_size
-    if settings.kv_bytes < slot_bytes:
-        raise SettingsError(
-            f"kv_bytes must be at least {slot_bytes}, one sequence of this model, "
-            f"got {settings.kv_bytes}"
-        )
-    return min(settings.kv_bytes // slot_bytes, MAX_SLOTS)
 
 
 async def _serve(
