@@ -14,6 +14,7 @@ from aiohttp import web
 from tabwise_server.serving import routes
 from tabwise_server.serving.guards import answer_errors, check_caller
 from tabwise_server.serving.keys import SERVICE, SETTINGS
+from tabwise_server.serving.playground import add_playground
 from tabwise_server.serving.service import CompletionService
 from tabwise_server.settings import ServeSettings
 
@@ -33,6 +34,7 @@ def make_app(service: CompletionService, settings: ServeSettings) -> web.Applica
     app.router.add_get("/livez", routes.livez)
     app.router.add_get("/readyz", routes.readyz)
     app.router.add_get("/metrics", routes.metrics)
+    add_playground(app)
     return app
 
 

@@ -16,7 +16,9 @@ from tabwise_server.serving.keys import SERVICE, SETTINGS
 
 logger = logging.getLogger(__name__)
 
-OPEN_ROUTES = frozenset(("/health", "/livez", "/readyz"))
+# the playground's page asks for the key itself
+PAGES = ("/", "/playground.js", "/playground.css")
+OPEN_ROUTES = frozenset(("/health", "/livez", "/readyz", *PAGES))
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
