@@ -109,6 +109,7 @@ const view = new EditorView({
     extensions: [
       ghostText(ask),
       lineNumbers(),
+      EditorView.lineWrapping,
       history(),
       python(),
       indentUnit.of("    "),
