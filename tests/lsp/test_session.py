@@ -16,7 +16,7 @@ from tabwise_server.lsp.memory import Shown, continue_shown
 from tabwise_server.lsp.session import Question, Session
 from tabwise_server.settings import LspSettings
 from tabwise_server.suggest.place import Place
-from tabwise_server.wire import CompletionRequest, CompletionResponse
+from tabwise_server.wire import CompletionRequest, CompletionResponse, ContextChunk
 
 
 class HeldBackend:
@@ -228,3 +228,132 @@ def test_a_shown_suggestion_goes_on_only_where_nothing_else_changed(
 ) -> None:
     shown = Shown("x = ", "\n", "foo(bar)")
     assert continue_shown(shown, at(prefix, suffix)) == rest
+
+
+async def test_deleting_back_into_what_was_shown_is_answered_from_memory(
+    backend: HeldBackend, session: Session
+) -> None:
+    assert await suggest(session, at("x = ")) == "foo(bar)"
+    backend.answer = lambda request: "z()"
+    assert await suggest(session, at("x = fz")) == "z()"
+    assert await suggest(session, at("x = f")) == "oo(bar)"
+    assert await suggest(session, at("x = ")) == "foo(bar)"
+    assert len(backend.requests) == 2
+
+
+async def test_what_was_accepted_and_undone_is_not_offered_again(
+    backend: HeldBackend, session: Session
+) -> None:
+    assert await suggest(session, at("x = ")) == "foo(bar)"
+    backend.answer = lambda request: "o(bar)" if "fo" in request.prefix else "foo(bar)"
+    assert await suggest(session, at("x = foo(bar)")) is None
+    assert await suggest(session, at("x = ")) is None
+    assert await suggest(session, at("x = fo")) is None
+    backend.answer = lambda request: "other()"
+    session.forget()
+    assert await suggest(session, at("x = ")) == "other()"
+
+
+async def test_what_was_rejected_is_not_offered_there_again_but_elsewhere(
+    backend: HeldBackend, session: Session
+) -> None:
+    question = Question(place=at("x = "), settings=LspSettings(prefetch=False))
+    [found] = await session.suggest(question, 5_000)
+    session.memory.reject(found.shown)
+    assert await suggest(session, at("x = ")) is None
+    assert await suggest(session, at("y = ")) == "foo(bar)"
+
+
+async def test_the_next_line_is_asked_for_while_one_is_shown(
+    backend: HeldBackend, session: Session
+) -> None:
+    settings = LspSettings(prefetch=True)
+    place = at("def f():\n    if ", "\n")
+    backend.answer = lambda request: "x:" if request.prefix.endswith("if ") else "y()"
+    assert await suggest(session, place, settings=settings) == "x:"
+    await settle()
+    assert backend.requests[-1].prefix == "def f():\n    if x:\n        "
+    # typing through it leaves the prefetch alone, and Enter is answered at once
+    assert await suggest(session, at("def f():\n    if x"), settings=settings) == ":"
+    taken = at("def f():\n    if x:\n        ")
+    assert await suggest(session, taken) == "y()"
+    assert len(backend.requests) == 2
+
+
+async def test_a_prefetch_gives_way_to_what_is_asked(
+    backend: HeldBackend, session: Session
+) -> None:
+    settings = LspSettings(prefetch=True)
+    await suggest(session, at("x = "), settings=settings)
+    backend.gate.clear()
+    await settle()
+    asked = asyncio.create_task(suggest(session, at("other = ")))
+    await settle()
+    assert backend.cancelled == ["x = foo(bar)\n"]
+    backend.gate.set()
+    assert await asked == "foo(bar)"
+
+
+async def test_a_prefetch_on_its_way_is_joined(
+    backend: HeldBackend, session: Session
+) -> None:
+    settings = LspSettings(prefetch=True)
+    await suggest(session, at("x = "), settings=settings)
+    backend.gate.clear()
+    await settle()
+    asked = asyncio.create_task(suggest(session, at("x = foo(bar)\n")))
+    await settle()
+    backend.gate.set()
+    assert await asked == "foo(bar)"
+    assert len(backend.requests) == 2
+
+
+async def test_nothing_is_prefetched_in_the_middle_of_a_line(
+    backend: HeldBackend, session: Session
+) -> None:
+    settings = LspSettings(prefetch=True)
+    await suggest(session, at("f(", ", b)\n"), settings=settings)
+    await settle()
+    assert len(backend.requests) == 1
+
+
+CHUNK = (ContextChunk(path="other.py", text="def foo(): ...\n"),)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"context": CHUNK},
+        {"explicit": True},
+        {"settings": LspSettings(prefetch=False, level="eager")},
+        {"settings": LspSettings(prefetch=False, max_new_tokens=9)},
+    ],
+)
+async def test_an_answer_from_the_cache_is_one_to_the_same_question(
+    backend: HeldBackend, session: Session, changed: dict[str, Any]
+) -> None:
+    await suggest(session, at("x = "))
+    session.memory.forget()
+    await suggest(session, at("x = "))
+    assert len(backend.requests) == 1
+    session.memory.forget()
+    await suggest(session, at("x = "), **changed)
+    assert len(backend.requests) == 2
+
+
+async def test_in_the_middle_of_a_word_nobody_is_asked(
+    backend: HeldBackend, session: Session
+) -> None:
+    assert await suggest(session, at("pri", "nt(x)\n")) is None
+    assert backend.requests == []
+
+
+@pytest.mark.parametrize("size", [3_999, 4_001, 100_000])
+def test_of_a_large_document_only_the_text_near_the_cursor_is_kept(size: int) -> None:
+    place = at("a" * size + "x = ", "\n" + "b" * size)
+    shown = Shown.at(place, "foo(bar)")
+    assert len(shown.prefix) + len(shown.suffix) <= 8_010
+    typed = at("a" * size + "x = foo", "\n" + "b" * size)
+    assert continue_shown(shown, typed) == "(bar)"
+    assert continue_shown(shown, at("a" * size + "x = foo", "\n" + "b" * 9)) is None
+    assert continue_shown(shown, at("a" * (size + 9) + "x = foo", place.suffix)) is None

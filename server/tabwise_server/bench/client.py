@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -41,12 +41,14 @@ class Suggestion:
 class LspClient:
     """Speaks to one `tabwise lsp` over its stdin and stdout.
 
-    notifications: all that came, (method, params), oldest first.
+    notifications: all that came, (method, params), oldest first. handlers: what
+    answers the server's own requests; others get null.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.notifications: list[tuple[str, Any]] = []
+        self.handlers: dict[str, Callable[[Any], Any]] = {}
         self.server_info: Mapping[str, Any] = {}
         self.capabilities: Mapping[str, Any] = {}
         self._answers: dict[int | str, asyncio.Future[Any]] = {}
@@ -73,13 +75,18 @@ class LspClient:
         return cls(process)
 
     async def initialize(
-        self, options: Any = None, encodings: Sequence[str] = ("utf-16",), **params: Any
+        self,
+        options: Any = None,
+        encodings: Sequence[str] = ("utf-16",),
+        more: Mapping[str, Any] | None = None,
+        **params: Any,
     ) -> dict[str, Any]:
-        """Shake hands; returns the server's answer."""
+        """Shake hands; returns the server's answer. more: capabilities."""
         capabilities = {
             "general": {"positionEncodings": list(encodings)},
             "textDocument": {"inlineCompletion": {}, "completion": {}},
             "notebookDocument": {"synchronization": {}},
+            **(more or {}),
         }
         result: dict[str, Any] = await self.request(
             "initialize",
@@ -204,8 +211,17 @@ class LspClient:
             async with self._arrived:
                 self._arrived.notify_all()
 
+    def _answer(self, message: dict[str, Any]) -> None:
+        """Answer a request of the server's."""
+        handler = self.handlers.get(message["method"])
+        result = handler(message.get("params")) if handler else None
+        self.send({"jsonrpc": "2.0", "id": message["id"], "result": result})
+
     async def _take(self, message: dict[str, Any]) -> None:
         if "method" in message:
+            if "id" in message:
+                self._answer(message)
+                return
             self.notifications.append((message["method"], message.get("params")))
             async with self._arrived:
                 self._arrived.notify_all()

@@ -153,18 +153,24 @@ class Configuration:
             file = self._files.get(folder / name)
             if file is None or file.options is None:
                 continue
-            options = _as_settings_hold_them(file.options)
-            for refused in [key for key in options if key in NOT_FOR_WORKSPACES]:
-                options = {k: v for k, v in options.items() if k != refused}
-                self._complain([f"{refused} cannot be set by {folder / name}"])
+            options = file.options
+            if isinstance(options, Mapping):
+                options = self._without_refused(options, folder / name)
             settings = self._overlay(settings, [(options, str(folder / name))])
-        patterns = f"{user.secret_patterns}, {settings.secret_patterns}"
+        patterns = [*patterns_of(user), *patterns_of(settings)]
         return attrs.evolve(
             settings,
             enabled=user.enabled and settings.enabled,
             skip_ignored=user.skip_ignored or settings.skip_ignored,
-            secret_patterns=patterns,
+            secret_patterns=", ".join(dict.fromkeys(patterns)),
         )
+
+    def _without_refused(
+        self, options: Mapping[str, Any], file: Path
+    ) -> Mapping[str, Any]:
+        refused = [key for key in options if key in NOT_FOR_WORKSPACES]
+        self._complain([f"{key} cannot be set by {file}" for key in refused])
+        return {key: options[key] for key in options if key not in refused}
 
     def _narrow(
         self, settings: LspSettings, language: str | None, path: str
@@ -232,8 +238,11 @@ def matches(path: str, pattern: str) -> bool:
         return any(fnmatch.fnmatchcase(part, pattern[:-1]) for part in parts[:-1])
     if pattern.endswith("/"):
         return fnmatch.fnmatchcase(path, pattern + "*")
+    if pattern.startswith("**/"):
+        pattern, path = pattern[2:], f"/{path}"
+        return fnmatch.fnmatchcase(path, f"*{pattern}")
     if "/" in pattern:
-        return fnmatch.fnmatchcase(path, pattern.removeprefix("**/"))
+        return fnmatch.fnmatchcase(path, pattern)
     return fnmatch.fnmatchcase(parts[-1], pattern)
 
 
