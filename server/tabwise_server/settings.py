@@ -192,6 +192,15 @@ def load_leniently(
     return settings, complaints
 
 
+def option_name(name: Any) -> str:
+    """An option as it is called here, from an editor's camelCase.
+
+    >>> option_name("maxNewTokens")
+    'max_new_tokens'
+    """
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", str(name)).lower()
+
+
 def override(section: str, base: T, options: Any, source: str) -> tuple[T, list[str]]:
     """`base` with a client's options (snake_case or camelCase) over it, and what is
     wrong with those that were left out."""
@@ -203,7 +212,7 @@ def override(section: str, base: T, options: Any, source: str) -> tuple[T, list[
     for name, value in options.items():
         if value is None:
             continue
-        key = re.sub(r"(?<!^)(?=[A-Z])", "_", str(name)).lower()
+        key = option_name(name)
         try:
             converted = _convert(section, key, value, source)
             base = attrs.evolve(base, **{key: converted})  # type: ignore[misc]

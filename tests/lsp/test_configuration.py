@@ -186,6 +186,9 @@ def test_the_editor_comes_before_the_folder_and_the_language_before_both(
         "[backend]\nurl = 'http://evil.example'\n",
         "[lsp]\nlog_file = '/tmp/evil'\n",
         "[lsp]\ntrusted = true\n",
+        "[lsp]\nlogFile = '/tmp/evil'\n",
+        "[lsp.languages.python]\nenabled = true\nlogFile = '/tmp/evil'\n",
+        "[lsp.files.'*']\nenabled = true\nsecretPatterns = ''\nskip_ignored = false\n",
         "[lsp]\nenabled = true\nskip_ignored = false\nsecret_patterns = ''\n",
     ],
 )
@@ -199,6 +202,21 @@ def test_a_workspace_cannot_loosen_what_the_user_set(tmp_path: Path, text: str) 
     assert "*.tfvars" in settings.secret_patterns
     assert settings.log_file is None
     assert configuration.backend().url is None
+
+
+def test_what_the_user_says_of_a_language_stays_beside_what_the_workspace_says(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "[lsp.languages]\npython = {enabled = true, max_new_tokens = 5}\ngo = false\n"
+    )
+    (tmp_path / "tabwise.toml").write_text(text)
+    user = LspSettings(languages={"python": {"enabled": False}})
+    configuration = Configuration(Settings(lsp=user))
+    settings = resolved(tmp_path, configuration)
+    assert (settings.enabled, settings.max_new_tokens) == (False, 5)
+    assert configuration.lsp(tmp_path, "go").enabled is False
+    assert configuration.lsp(tmp_path, "rust").enabled is True
 
 
 def test_an_untrusted_workspace_sets_nothing(tmp_path: Path) -> None:

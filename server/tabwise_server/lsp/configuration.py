@@ -24,8 +24,10 @@ from tabwise_server.errors import SettingsError
 from tabwise_server.settings import (
     BackendSettings,
     LspSettings,
+    Options,
     Settings,
     load_leniently,
+    option_name,
     override,
     user_file,
 )
@@ -35,6 +37,8 @@ WORKSPACE_FILES = ("tabwise.toml", "pyproject.toml")
 # Of the section `tabwise`, but the editor's own business.
 CLIENT_SECTIONS = ("client", "server", "trace", "model")
 NOT_FOR_WORKSPACES = ("trusted", "log_file", "log_level")
+# Set for the whole folder they add to what the user set; for a part they would not.
+NOT_FOR_SCOPES = (*NOT_FOR_WORKSPACES, "secret_patterns", "skip_ignored")
 
 SCOPES = ("languages", "files")
 
@@ -155,22 +159,38 @@ class Configuration:
                 continue
             options = file.options
             if isinstance(options, Mapping):
-                options = self._without_refused(options, folder / name)
+                file_path = folder / name
+                options = self._without_refused(options, file_path, NOT_FOR_WORKSPACES)
             settings = self._overlay(settings, [(options, str(folder / name))])
+        theirs = settings if user.enabled else user  # what is off stays off
         patterns = [*patterns_of(user), *patterns_of(settings)]
         return attrs.evolve(
             settings,
             enabled=user.enabled and settings.enabled,
             skip_ignored=user.skip_ignored or settings.skip_ignored,
             secret_patterns=", ".join(dict.fromkeys(patterns)),
+            languages=_both(theirs.languages, user.languages),
+            files=_both(theirs.files, user.files),
         )
 
     def _without_refused(
-        self, options: Mapping[str, Any], file: Path
+        self, options: Mapping[str, Any], file: Path, refused: Sequence[str]
     ) -> Mapping[str, Any]:
-        refused = [key for key in options if key in NOT_FOR_WORKSPACES]
-        self._complain([f"{key} cannot be set by {file}" for key in refused])
-        return {key: options[key] for key in options if key not in refused}
+        """`options` of a workspace's file without those that it has no say in."""
+        kept = {}
+        for name, value in options.items():
+            key = option_name(name)
+            if key in refused:
+                self._complain([f"{name} cannot be set by {file}"])
+            elif key in SCOPES and isinstance(value, Mapping):
+                kept[key] = {
+                    scope: self._without_refused(inner, file, NOT_FOR_SCOPES)
+                    for scope, inner in (_with_switches(value) or {}).items()
+                    if isinstance(inner, Mapping)
+                }
+            else:
+                kept[key] = value
+        return kept
 
     def _narrow(
         self, settings: LspSettings, language: str | None, path: str
@@ -280,6 +300,12 @@ def _with_switches(options: Any) -> Any:
         name: {"enabled": value} if isinstance(value, bool) else value
         for name, value in options.items()
     }
+
+
+def _both(workspace: Options, user: Options) -> Options:
+    """The workspace's options for languages, or files, with the user's over them."""
+    names = [*workspace, *user]
+    return {name: {**workspace.get(name, {}), **user.get(name, {})} for name in names}
 
 
 def _joined(value: Any) -> Any:
