@@ -22,7 +22,8 @@ LONGEST = 16  # tokens of agreement that are told apart
 GAP = -1  # between two texts; nothing is copied across it
 # The copy's weight by tokens of agreement, 0..16: fitted on validation packages by
 # `tabwise evaluate --copy-weights`.
-WEIGHTS = (0.0, 0.1, 0.3, 0.35, 0.45, 0.55, 0.55, 0.7, 0.7, 0.7, *[0.9] * 7)
+_BY_AGREEMENT = "0 .1 .2 .3 .4 .4 .4 .5 .5 .55 .6 .6 .65 .65 .7 .7 .8"
+WEIGHTS = tuple(map(float, _BY_AGREEMENT.split()))
 # What shorter agreements count for beside longer ones, in occurrences.
 SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
 

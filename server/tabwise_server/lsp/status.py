@@ -123,7 +123,7 @@ class Progress:
             self._beginning.cancel()
             self._beginning = None
         if self._shown is not None:
-            self._send(self._shown, types.WorkDoneProgressEnd("ready"))
+            self._send(self._shown, types.WorkDoneProgressEnd(message="ready"))
             self._shown = None
 
     async def _begin(self) -> None:
