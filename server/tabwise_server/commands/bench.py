@@ -18,6 +18,10 @@ MEASUREMENTS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "tabwise_server.bench.engines",
             "prefill and decoding beside llama.cpp",
         ),
+        "overhead": (
+            "tabwise_server.bench.overhead",
+            "what the language server adds to a completion",
+        ),
         "load": (
             "tabwise_server.bench.load",
             "many typing users against one backend",

@@ -44,10 +44,14 @@ class Shown:
 
     def typed_at(self, place: Place) -> str | None:
         """What stands between this suggestion's place and `place`, with LF line
-        endings, None where anything else before the cursor changed."""
+        endings, None where anything else before the cursor changed, or more was typed
+        than this suggestion has."""
         if not place.prefix.startswith(self.prefix, self.before):
             return None
-        typed = place.prefix[self.before + len(self.prefix) :]
+        start = self.before + len(self.prefix)
+        if len(place.prefix) - start > 2 * len(self.text):  # CRLF are two
+            return None
+        typed = place.prefix[start:]
         return typed.replace("\r\n", "\n")
 
     def is_followed_by(self, suffix: str) -> bool:

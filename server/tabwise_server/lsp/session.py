@@ -27,11 +27,13 @@ from tabwise_server.suggest.levels import threshold
 from tabwise_server.suggest.place import Place, indent_of, opens_block
 from tabwise_server.suggest.prompt import PromptOptions, build_request, worth_asking
 from tabwise_server.suggest.shape import ShapeOptions, shape
+from tabwise_server.suggest.syntax import prepare
 from tabwise_server.wire import CompletionRequest, CompletionResponse, ContextChunk
 
 logger = logging.getLogger(__name__)
 
 CACHED_ANSWERS = 64
+SENT_S = 0.002  # by then a request is on its way
 EXPLICIT_CONFIDENCE = 0.05  # who asks for it wants to see even a guess
 EXPLICIT_CANDIDATES = 3
 
@@ -124,7 +126,7 @@ class Session:
             response: CompletionResponse | None = self._cache[key]
         else:
             flight = self._join(key, request)
-            response = await self._wait_for(flight, patience_ms)
+            response = await self._wait_for(flight, patience_ms, question.place)
         return self._show(question, response)
 
     def forget(self) -> None:
@@ -193,12 +195,16 @@ class Session:
         self._flight = None
 
     async def _wait_for(
-        self, flight: Flight, patience_ms: float
+        self, flight: Flight, patience_ms: float, place: Place
     ) -> CompletionResponse | None:
+        """The answer, in time; what shaping it needs is made ready meanwhile."""
         flight.waiting += 1
         flight.prefetch = False
         try:
-            await asyncio.wait({flight.task}, timeout=patience_ms / 1000)
+            done, _ = await asyncio.wait({flight.task}, timeout=SENT_S)
+            if not done:
+                prepare(place)
+                await asyncio.wait({flight.task}, timeout=patience_ms / 1000)
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():

@@ -7,7 +7,7 @@ session in other languages never needs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from tabwise_server.suggest.brackets import open_brackets
@@ -55,18 +55,37 @@ def keeps_syntax(place: Place, text: str) -> bool:
     is an error of its own. A suggestion may leave open what it opens: `for x in xs:` or
     `call(` count as if their block and their brackets followed.
     """
-    before, after = window_before(place.prefix), window_after(place.suffix)
-    line = place.line_before
+    check, line = _check_at(place), place.line_before
     if place.line_after.strip():
-        check = _SyntaxCheck(before, "", after)
         return check.count_errors(text) <= check.errors
-    check = _SyntaxCheck(
-        before[: len(before) - len(line)], indent_of(line) + "pass", after
-    )
     return any(
         check.count_errors(line + text + ending) <= check.errors
         for ending in _endings(line, text)
     )
+
+
+def prepare(place: Place) -> None:
+    """Parse what `keeps_syntax` will compare with: while a backend works, it is free.
+
+    On one line it is the same for every keystroke.
+    """
+    if place.is_python:
+        _check_at(place)
+
+
+def _check_at(place: Place) -> _SyntaxCheck:
+    """What stands around `place`, its line blanked out where nothing follows on it."""
+    before, after = window_before(place.prefix), window_after(place.suffix)
+    if place.line_after.strip():
+        return _check_between(before, "", after)
+    line = place.line_before
+    head = before[: len(before) - len(line)]
+    return _check_between(head, indent_of(line) + "pass", after)
+
+
+@lru_cache(maxsize=2)
+def _check_between(head: str, middle: str, tail: str) -> _SyntaxCheck:
+    return _SyntaxCheck(head, middle, tail)
 
 
 class _SyntaxCheck:
