@@ -10,7 +10,6 @@ import asyncio
 import datetime
 import logging
 import secrets
-import sqlite3
 from collections import Counter, OrderedDict
 from typing import Any
 
@@ -18,11 +17,11 @@ import attrs
 
 from tabwise_server.lsp.memory import Shown
 from tabwise_server.lsp.session import Suggestion
-from tabwise_server.lsp.statistics import Event, Key, add, bucket
+from tabwise_server.lsp.statistics import CannotCount, Event, Key, add, bucket
 
 logger = logging.getLogger(__name__)
 
-OFFERS = 64  # that are remembered
+OFFERS = 32  # that are remembered
 WRITE_EVERY_S = 30.0
 
 
@@ -120,8 +119,8 @@ class Acceptance:
         counts, self._counts = self._counts, Counter()
         try:
             await asyncio.to_thread(add, counts)
-        except (sqlite3.Error, OSError) as error:
-            logger.warning("cannot write statistics: %s", error)
+        except CannotCount as error:
+            logger.warning("%s", error)
             if len(self._counts) < OFFERS:
                 self._counts += counts
 

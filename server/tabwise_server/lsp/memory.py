@@ -16,7 +16,7 @@ from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.repeats import whole_line
 from tabwise_server.suggest.trim import trim_overlap
 
-NEAR_CHARS = 4_000  # on each side of the cursor
+NEAR_CHARS = 1_000  # on each side of the cursor
 REMEMBERED = 8
 REJECTED = 16
 

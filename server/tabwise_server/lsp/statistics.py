@@ -6,16 +6,19 @@ No text, path or time of day is kept: a day, a language, counts.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
+from tabwise_server.errors import TabwiseError
 from tabwise_server.settings import state_folder
+
+if TYPE_CHECKING:
+    import sqlite3
 
 Event = Literal["shown", "accepted", "partly", "rejected", "characters"]
 EVENTS: tuple[Event, ...] = (
@@ -71,14 +74,23 @@ def bucket(latency_ms: float) -> str:
     return f"{LATENCY}{bound}"
 
 
+class CannotCount(TabwiseError):
+    """The file of counts cannot be written: `tabwise stats --clear` begins anew."""
+
+
 def add(counts: Mapping[Key, int], file: Path | None = None) -> None:
-    """Add to the file's counts, all or none. Raises sqlite3.Error, OSError."""
+    """Add to the file's counts, all or none. Raises CannotCount."""
     if not counts:
         return
-    with closing(_open(file)) as database, database:
-        database.execute(_TABLE)
-        rows = [(*key, count) for key, count in counts.items()]
-        database.executemany(_ADD, rows)
+    import sqlite3  # 1.4 MB that a server without counts does not need
+
+    try:
+        with closing(_open(file)) as database, database:
+            database.execute(_TABLE)
+            rows = [(*key, count) for key, count in counts.items()]
+            database.executemany(_ADD, rows)
+    except (sqlite3.Error, OSError) as error:
+        raise CannotCount(f"cannot write statistics: {error}") from error
 
 
 def summarise(since: str = "", file: Path | None = None) -> list[Summary]:
@@ -106,6 +118,8 @@ def clear(file: Path | None = None) -> None:
 
 
 def _open(file: Path | None) -> sqlite3.Connection:
+    import sqlite3
+
     file = file or statistics_file()
     if not file.exists():
         file.touch(mode=0o600)
