@@ -125,11 +125,13 @@ class LspClient:
             },
         )
 
-    async def inline_completion(self, uri: str, at: tuple[int, int]) -> Suggestion:
-        """Ask for ghost text at (line, character)."""
+    async def inline_completion(
+        self, uri: str, at: tuple[int, int], explicit: bool = False
+    ) -> Suggestion:
+        """Ask for ghost text at (line, character); explicit: by a key, not typing."""
         began = time.perf_counter()
         items = await self.request(
-            "textDocument/inlineCompletion", inline_params(uri, at)
+            "textDocument/inlineCompletion", inline_params(uri, at, explicit)
         )
         latency_ms = (time.perf_counter() - began) * 1000
         return Suggestion(items[0]["insertText"] if items else None, latency_ms)
@@ -235,11 +237,13 @@ class LspClient:
             future.set_result(message["result"])
 
 
-def inline_params(uri: str, at: tuple[int, int]) -> dict[str, Any]:
+def inline_params(
+    uri: str, at: tuple[int, int], explicit: bool = False
+) -> dict[str, Any]:
     return {
         "textDocument": {"uri": uri},
         "position": _position(at),
-        "context": {"triggerKind": 2},
+        "context": {"triggerKind": 1 if explicit else 2},
     }
 
 

@@ -72,7 +72,7 @@ async def try_out(example: Path) -> int:
 async def suggest(client: LspClient, uri: str, spot: Spot) -> Suggestion:
     """Ask at one place, and print it with what came."""
     client.open(uri, spot.text)
-    answer = await client.inline_completion(uri, (spot.line, spot.column))
+    answer = await client.inline_completion(uri, (spot.line, spot.column), True)
     client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
     say(f"{uri.rpartition('/')[2]}:{spot.line + 1}:{spot.column + 1}")
     for line in show(spot, answer.text):
