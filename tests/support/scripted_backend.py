@@ -36,11 +36,14 @@ def response(text: str) -> CompletionResponse:
 @attrs.define
 class ScriptedBackend:
     """answer: the completion of a request; finish: what else its answer says. While
-    `gate` is cleared, answers wait."""
+    `gate` is cleared, answers wait. says: of its health."""
 
     answer: Script = lambda request: "suggested()"
     finish: Callable[[CompletionResponse], CompletionResponse] = lambda whole: whole
     url: str = ""
+    says: dict[str, object] = attrs.Factory(
+        lambda: {"status": "healthy", "model_loaded": True}
+    )
     status: int = 200
     requests: list[CompletionRequest] = attrs.Factory(list)
     cancelled: int = 0
@@ -68,7 +71,7 @@ class ScriptedBackend:
         return web.json_response(unstructure(whole))
 
     async def health(self, request: web.Request) -> web.Response:
-        return web.json_response({"status": "healthy", "model_loaded": True})
+        return web.json_response(self.says)
 
     async def _tell(self) -> None:
         async with self.arrived:

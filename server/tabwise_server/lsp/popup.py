@@ -55,13 +55,11 @@ def parts(before: str, text: str) -> Iterator[tuple[str, str]]:
     >>> list(parts("x = ", "foo(bar)"))
     [('rest of line', 'foo(bar)')]
     """
-    first, _, more = text.lstrip("\n").partition("\n")
-    lead = text[: len(text) - len(text.lstrip("\n"))]
+    first, _, more = text.partition("\n")
     if more:
         yield "block", text
-    if first.strip() and (not lead or not more):
-        alone = not before.strip()
-        yield ("whole line" if alone else "rest of line"), lead + first
+    if first.strip():
+        yield ("rest of line" if before.strip() else "whole line"), first
 
 
 def shorten(text: str) -> str:
