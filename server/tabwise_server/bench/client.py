@@ -41,8 +41,8 @@ class Suggestion:
 class LspClient:
     """Speaks to one `tabwise lsp` over its stdin and stdout.
 
-    notifications: all that came, (method, params), oldest first. handlers: what
-    answers the server's own requests; others get null.
+    answers: to come, by id. notifications: all that came, (method, params), oldest
+    first. handlers: what answers the server's own requests; others get null.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -51,7 +51,7 @@ class LspClient:
         self.handlers: dict[str, Callable[[Any], Any]] = {}
         self.server_info: Mapping[str, Any] = {}
         self.capabilities: Mapping[str, Any] = {}
-        self._answers: dict[int | str, asyncio.Future[Any]] = {}
+        self.answers: dict[int | str, asyncio.Future[Any]] = {}
         self._next_id = 0
         self._arrived = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
@@ -171,7 +171,7 @@ class LspClient:
         if self._reading.done():
             future.set_exception(ServerGone("the language server ended"))
             return self._next_id, future
-        self._answers[self._next_id] = future
+        self.answers[self._next_id] = future
         message = {"jsonrpc": "2.0", "id": self._next_id, "method": method}
         self.send({**message, "params": params})
         return self._next_id, future
@@ -207,7 +207,7 @@ class LspClient:
                 for body in framer.feed(data):
                     await self._take(json.loads(body))
         finally:
-            for future in self._answers.values():
+            for future in self.answers.values():
                 if not future.done():
                     future.set_exception(ServerGone("the language server ended"))
             async with self._arrived:
@@ -228,7 +228,7 @@ class LspClient:
             async with self._arrived:
                 self._arrived.notify_all()
             return
-        future = self._answers.pop(message["id"], None)
+        future = self.answers.pop(message["id"], None)
         if future is None or future.done():
             return
         if "error" in message:
