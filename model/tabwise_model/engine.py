@@ -222,6 +222,8 @@ class Engine:
             finish = Finish.LENGTH
         if finish is not None:
             self._finish(sequence, finish)
+        else:
+            sequence.report()
 
     def _overfills(self, sequence: Sequence) -> bool:
         """Whether its pending tokens leave no room in the slot."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 import attrs
@@ -24,6 +25,7 @@ class Finish(Enum):
     LINE = "line"
     BLOCK = "block"
     LENGTH = "length"  # max_new_tokens, or the slot's capacity
+    STOP = "stop"  # before one of `GenerationRequest.stop_texts`
     UNSURE = "unsure"  # no line is as likely as the search was asked for
     CANCELLED = "cancelled"
     EXPIRED = "expired"  # the deadline passed
@@ -32,10 +34,14 @@ class Finish(Enum):
 
 @attrs.frozen(kw_only=True)
 class Sampling:
-    """temperature 0 is greedy; top_k None keeps every token; seed None draws one."""
+    """temperature 0 is greedy; top_k None keeps every token; seed None draws one.
+
+    top_p: of the top_k, the likeliest that together have this share are kept.
+    """
 
     temperature: float = 0.0
     top_k: int | None = None
+    top_p: float = 1.0
     seed: int | None = None
 
 
@@ -66,6 +72,16 @@ class Line:
     finish: Finish
 
 
+@attrs.frozen
+class Progress:
+    """What a request has so far, and will keep: text (bytes, may end inside a UTF-8
+    character), and its tokens with their natural-log probabilities."""
+
+    text: bytes
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
 @attrs.frozen(kw_only=True)
 class GenerationRequest:
     """One sequence to continue.
@@ -78,6 +94,8 @@ class GenerationRequest:
     already, so they are no part of the result (see `healing.py`).
     search: None takes one token at a time, by `sampling`. copy: texts whose repetition
     counts as a second opinion (see `copying.py`).
+    stop_texts: the text ends before the first of them. progress: called in the engine's
+    thread after each token, for requests without a search that stop at nothing else.
     """
 
     id: str
@@ -91,6 +109,8 @@ class GenerationRequest:
     deadline: float | None = None
     search: Search | None = None
     copy: CopySource | None = None
+    stop_texts: tuple[bytes, ...] = ()
+    progress: Callable[[Progress], None] | None = None
 
 
 @attrs.define(kw_only=True)

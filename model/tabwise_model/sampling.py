@@ -54,7 +54,7 @@ class Sampler:
         return token, float(logits[token] - logits[best]) - math.log(total)
 
     def _draw(self, logits: Logits, best: int) -> int:
-        """Draw at the request's temperature among its top_k tokens."""
+        """Draw at the request's temperature among its top_k and top_p tokens."""
         assert self._rng is not None
         k = self._sampling.top_k
         ids = np.arange(len(logits))
@@ -62,9 +62,19 @@ class Sampler:
             ids = np.sort(np.argpartition(logits, -k)[-k:])
         # shifted before it is divided, so that the smallest temperature cannot overflow
         shifted = logits[ids].astype(np.float64) - float(logits[best])
-        edges = np.exp(shifted / self._sampling.temperature).cumsum()
+        weights = np.exp(shifted / self._sampling.temperature)
+        if self._sampling.top_p < 1:
+            _keep_share(weights, self._sampling.top_p)
+        edges = weights.cumsum()
         place = np.searchsorted(edges, self._rng.random() * edges[-1], side="right")
         return int(ids[min(int(place), len(ids) - 1)])
+
+
+def _keep_share(weights: npt.NDArray[np.float64], share: float) -> None:
+    """Zero all but the highest weights that together have `share` of their sum."""
+    order = np.argsort(-weights, kind="stable")
+    reached = weights[order].cumsum() >= share * weights.sum()
+    weights[order[int(reached.argmax()) + 1 :]] = 0
 
 
 def probabilities(

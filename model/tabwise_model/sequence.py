@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from tabwise_model.copying import Copied
 from tabwise_model.healing import TokenIndex
-from tabwise_model.request import Finish, Generation, GenerationRequest, Line, Stop
+from tabwise_model.request import (
+    Finish,
+    Generation,
+    GenerationRequest,
+    Line,
+    Progress,
+    Stop,
+)
 from tabwise_model.runners.protocol import Chunk
 from tabwise_model.sampling import Sampler
 from tabwise_model.search import CONTEXT, Hypothesis, LineSearch
 from tabwise_model.slots import Placement, Slot, common_prefix
-from tabwise_model.stop import StopScanner, columns
+from tabwise_model.stop import StopScanner, columns, find_first, held_back
 
 
 class Sequence:
@@ -164,14 +171,34 @@ class Sequence:
             return None
         self.tokens.append(token)
         self.logprobs.append(logprob)
-        self._begins.append(len(self._scanner.text))
+        before = len(self._scanner.text)
+        self._begins.append(before)
         cut = self._scanner.feed(piece)
+        stop = find_first(self._scanner.text, self.request.stop_texts, before)
+        if stop is not None and (cut is None or stop <= cut):
+            self._keep(stop)
+            return Finish.STOP
         if cut is not None:
             self._keep(cut)
             return Finish(self.request.stop.value)
         if len(self.tokens) >= self.request.max_new_tokens:
             return Finish.LENGTH
         return None
+
+    def report(self) -> None:
+        """Tell whoever follows this request what it has so far."""
+        if self.request.progress is None or self.request.stop is not Stop.NONE:
+            return
+        text = self._scanner.text
+        safe = len(text) - held_back(text, self.request.stop_texts)
+        kept = sum(begin < safe for begin in self._begins)
+        self.request.progress(
+            Progress(
+                bytes(text[:safe]),
+                tuple(self.tokens[:kept]),
+                tuple(self.logprobs[:kept]),
+            )
+        )
 
     def result(self, finish: Finish, now: float) -> Generation:
         """What became of the request, at `now`."""

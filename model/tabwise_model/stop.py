@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tabwise_model.request import Stop
 
 TAB_COLUMNS = 8
@@ -52,6 +54,21 @@ class StopScanner:
             elif end < 0:
                 return None  # blank so far; what follows decides
             self._scanned = at + 1
+
+
+def find_first(text: bytearray, wanted: Iterable[bytes], fresh: int = 0) -> int | None:
+    """Where the first of `wanted` begins in `text`, None if none of them stands there.
+    None of them ended in the first `fresh` bytes."""
+    places = (text.find(one, max(0, fresh - len(one) + 1)) for one in wanted)
+    return min((at for at in places if at >= 0), default=None)
+
+
+def held_back(text: bytearray, wanted: Iterable[bytes]) -> int:
+    """Bytes at the end of `text` with which one of `wanted` may begin."""
+    return max(
+        (n for one in wanted for n in range(1, len(one)) if text.endswith(one[:n])),
+        default=0,
+    )
 
 
 def end_of_line(text: bytes | bytearray, scanned: int = 0) -> int | None:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabwise_model.request import Stop
-from tabwise_model.stop import StopScanner
+from tabwise_model.stop import StopScanner, find_first, held_back
 
 
 def cut(stop: Stop, pieces: list[bytes], indent: int = 4) -> tuple[bytes, int]:
@@ -79,3 +79,27 @@ def test_the_cut_does_not_depend_on_how_the_text_is_split(
     whole, _ = cut(stop, [text], indent)
     assert cut(stop, pieces, indent)[0] == whole
     assert cut(stop, singles, indent)[0] == whole
+
+
+@given(
+    st.lists(st.binary(max_size=4), max_size=12),
+    st.lists(st.binary(min_size=1, max_size=4), max_size=3),
+)
+def test_text_that_was_told_is_never_taken_back(
+    pieces: list[bytes], stops: list[bytes]
+) -> None:
+    """What `held_back` lets through stays, whatever comes; stops are found where they
+    begin first."""
+    text, told = bytearray(), b""
+    for piece in pieces:
+        before = len(text)
+        text += piece
+        at = find_first(text, stops, before)
+        places = [bytes(text).find(stop) for stop in stops]
+        assert at == min((p for p in places if p >= 0), default=None)
+        if at is not None:
+            assert bytes(text[:at]).startswith(told)
+            return
+        safe = bytes(text[: len(text) - held_back(text, stops)])
+        assert safe.startswith(told)
+        told = safe

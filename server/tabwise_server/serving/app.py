@@ -2,6 +2,8 @@
 
 POST /v1/tabwise/complete   our own (wire.CompletionRequest)
 POST /complete              the seed's (wire.CodeRequest)
+POST /v1/completions        OpenAI's, with GET /v1/models
+POST /infill /completion    llama.cpp's
 GET  /health /livez /readyz /metrics
 """
 
@@ -14,6 +16,8 @@ from aiohttp import web
 from tabwise_server.serving import routes
 from tabwise_server.serving.guards import answer_errors, check_caller
 from tabwise_server.serving.keys import SERVICE, SETTINGS
+from tabwise_server.serving.llamacpp import add_llamacpp
+from tabwise_server.serving.openai import add_openai
 from tabwise_server.serving.playground import add_playground
 from tabwise_server.serving.service import CompletionService
 from tabwise_server.settings import ServeSettings
@@ -34,6 +38,8 @@ def make_app(service: CompletionService, settings: ServeSettings) -> web.Applica
     app.router.add_get("/livez", routes.livez)
     app.router.add_get("/readyz", routes.readyz)
     app.router.add_get("/metrics", routes.metrics)
+    add_openai(app)
+    add_llamacpp(app)
     add_playground(app)
     return app
 

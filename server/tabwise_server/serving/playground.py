@@ -12,7 +12,7 @@ import attrs
 from aiohttp import web
 
 from tabwise_server.serving.keys import SERVICE
-from tabwise_server.serving.routes import _read_json as read_json
+from tabwise_server.serving.receiving import read_json
 from tabwise_server.wire import structure
 
 TOKENIZE_CHARS = 20_000

@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import os
 import time
-from collections.abc import AsyncIterator
-from typing import Any
 
 from aiohttp import web
 
 from tabwise_server import __version__
-from tabwise_server.errors import BadRequest, EngineFailed, Overloaded, TooLarge
-from tabwise_server.serving.keys import SERVICE, SETTINGS
+from tabwise_server.errors import EngineFailed, Overloaded
+from tabwise_server.serving.keys import SERVICE
 from tabwise_server.serving.limits import Draining
 from tabwise_server.serving.metrics import CONTENT_TYPE
+from tabwise_server.serving.receiving import a_place, read_json
 from tabwise_server.wire import CodeRequest, CompletionRequest, structure, unstructure
 
 STALLED_S = 10.0  # an engine whose step takes so long is wedged
 
 
-class InvalidJson(BadRequest):
-    status = 400
-    code = "invalid_json"
-
-
-class SlowBody(BadRequest):
-    status = 408
-    code = "slow_body"
-
-
 async def complete(request: web.Request) -> web.Response:
     """POST /v1/tabwise/complete"""
-    async with _place(request) as received:
-        wanted = structure(CompletionRequest, await _read_json(request))
+    async with a_place(request) as received:
+        wanted = structure(CompletionRequest, await read_json(request))
         answer = await request.app[SERVICE].complete(wanted, received)
         return web.json_response(unstructure(answer))
 
 
 async def complete_code(request: web.Request) -> web.Response:
     """POST /complete"""
-    async with _place(request) as received:
-        wanted = structure(CodeRequest, await _read_json(request))
+    async with a_place(request) as received:
+        wanted = structure(CodeRequest, await read_json(request))
         answer = await request.app[SERVICE].complete_code(wanted, received)
         return web.json_response(unstructure(answer))
 
@@ -93,42 +79,3 @@ async def metrics(request: web.Request) -> web.Response:
         body=request.app[SERVICE].metrics.render(),
         headers={"Content-Type": CONTENT_TYPE},
     )
-
-
-@contextlib.asynccontextmanager
-async def _place(request: web.Request) -> AsyncIterator[float]:
-    """Hold a place for a completion request, and count how it went.
-
-    Gives the time of receipt. A duration is counted only for what succeeds: quick
-    refusals would make an overloaded server look fast.
-    """
-    received = time.monotonic()
-    service = request.app[SERVICE]
-    metrics = service.metrics
-    try:
-        with service.places.reserve(), metrics.active.track_inprogress():
-            yield received
-    except asyncio.CancelledError:
-        metrics.disconnects.inc()
-        raise
-    except Exception:
-        metrics.requests.labels("error").inc()
-        raise
-    metrics.requests.labels("success").inc()
-    metrics.duration.observe(time.monotonic() - received)
-
-
-async def _read_json(request: web.Request) -> Any:
-    """The body as JSON. Raises BadRequest, TooLarge or SlowBody."""
-    settings = request.app[SETTINGS]
-    try:
-        async with asyncio.timeout(settings.body_timeout_s):
-            return json.loads(await request.read())
-    except web.HTTPRequestEntityTooLarge as error:
-        limit = settings.max_body_bytes
-        raise TooLarge(f"the body is over {limit} bytes", field="body") from error
-    except TimeoutError as error:
-        limit_s = settings.body_timeout_s
-        raise SlowBody(f"no body after {limit_s:g} s", field="body") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidJson(f"the body is not JSON: {error}", field="body") from error

@@ -5,12 +5,22 @@ from __future__ import annotations
 import codecs
 import itertools
 import time
+from collections.abc import Callable
+
+import attrs
 
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.engine import Engine
 from tabwise_model.infill import MIN_PROMPT, Hole, Infiller, Wanted
 from tabwise_model.prompt import plain_prompt
-from tabwise_model.request import Generation, GenerationRequest, Line, Sampling, Stop
+from tabwise_model.request import (
+    Generation,
+    GenerationRequest,
+    Line,
+    Progress,
+    Sampling,
+    Stop,
+)
 from tabwise_model.runners.protocol import Runner
 from tabwise_server.errors import BadRequest
 from tabwise_server.serving.bridge import EngineBridge
@@ -101,25 +111,57 @@ class CompletionService:
             min_probability=request.min_confidence,
         )
 
+    async def fill(
+        self,
+        hole: Hole,
+        wanted: Wanted,
+        *,
+        stop_texts: tuple[bytes, ...] = (),
+        progress: Callable[[Progress], None] | None = None,
+        session: str | None = None,
+    ) -> Generation:
+        """A hole filled for other APIs. progress: see `GenerationRequest`."""
+        request = self._infiller.request(
+            str(next(self._ids)), hole, wanted, session=session
+        )
+        return await self._generate(
+            attrs.evolve(request, stop_texts=stop_texts, progress=progress)
+        )
+
+    async def go_on(
+        self,
+        code: str,
+        max_new_tokens: int,
+        sampling: Sampling,
+        *,
+        stop_texts: tuple[bytes, ...] = (),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Generation:
+        """`code` continued left to right."""
+        new_tokens = self._new_tokens(max_new_tokens)
+        prompt = plain_prompt(
+            self.checkpoint.tokenizer, code, window=self._room - new_tokens
+        )
+        return await self._generate(
+            GenerationRequest(
+                id=str(next(self._ids)),
+                prompt=prompt.ids,
+                heal=prompt.heal,
+                max_new_tokens=new_tokens,
+                sampling=sampling,
+                stop_texts=stop_texts,
+                progress=progress,
+            )
+        )
+
     async def complete_code(
         self, request: CodeRequest, received: float
     ) -> CodeResponse:
         """The seed's API: continue `code` left to right."""
         if not request.code:
             raise BadRequest("code must not be empty", field="code")
-        new_tokens = self._new_tokens(request.max_tokens)
-        prompt = plain_prompt(
-            self.checkpoint.tokenizer, request.code, window=self._room - new_tokens
-        )
-        result = await self._generate(
-            GenerationRequest(
-                id=str(next(self._ids)),
-                prompt=prompt.ids,
-                heal=prompt.heal,
-                max_new_tokens=new_tokens,
-                sampling=Sampling(temperature=request.temperature, top_k=request.top_k),
-            )
-        )
+        sampling = Sampling(temperature=request.temperature, top_k=request.top_k)
+        result = await self.go_on(request.code, request.max_tokens, sampling)
         return CodeResponse(
             completion=decode_whole(result.text),
             tokens=len(result.tokens),

@@ -1,0 +1,178 @@
+"""llama.cpp's /infill and /completion, as far as editors use them (llama.vim,
+llama.vscode): the texts in, `content` and `timings` out, plain or streamed.
+
+Without a temperature both are greedy. What concerns llama.cpp's own insides (samplers,
+slots, its cache, its time limits) is passed over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import attrs
+from aiohttp import web
+
+from tabwise_model.infill import Hole, Wanted
+from tabwise_model.request import Finish, Generation, Sampling, Stop
+from tabwise_server.errors import BadRequest
+from tabwise_server.serving.fields import (
+    Body,
+    as_body,
+    flag_of,
+    new_tokens_of,
+    sampling_of,
+    stops_of,
+    text_of,
+)
+from tabwise_server.serving.keys import SERVICE
+from tabwise_server.serving.openai import SESSION_HEADER, Progressing
+from tabwise_server.serving.receiving import a_place, read_json
+from tabwise_server.serving.service import CompletionService, decode_whole
+from tabwise_server.serving.streaming import answer_events
+from tabwise_server.wire import MAX_CONTEXT
+
+DEFAULT_TOKENS = 128
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """hole None: `code` is continued. tokens 0: the prompt is only read, so that the
+    next request finds it in the cache."""
+
+    hole: Hole | None
+    code: str
+    tokens: int
+    sampling: Sampling
+    stops: tuple[bytes, ...]
+    stream: bool
+    session: str | None
+
+
+def add_llamacpp(app: web.Application) -> None:
+    app.router.add_post("/infill", infill)
+    app.router.add_post("/completion", completion)
+
+
+async def infill(request: web.Request) -> web.StreamResponse:
+    """POST /infill"""
+    async with a_place(request):
+        body = as_body(await read_json(request))
+        hole = Hole(
+            prefix=text_of(body, "input_prefix") + text_of(body, "prompt"),
+            suffix=text_of(body, "input_suffix"),
+            context=_extra(body),
+        )
+        return await _answer(request, _read(request, body, hole, ""))
+
+
+async def completion(request: web.Request) -> web.StreamResponse:
+    """POST /completion"""
+    async with a_place(request):
+        body = as_body(await read_json(request))
+        code = text_of(body, "prompt")
+        if not code:
+            raise BadRequest("prompt must be a string that is not empty", "prompt")
+        return await _answer(request, _read(request, body, None, code))
+
+
+def _read(request: web.Request, body: Body, hole: Hole | None, code: str) -> Asked:
+    return Asked(
+        hole=hole,
+        code=code,
+        tokens=new_tokens_of(body, "n_predict", DEFAULT_TOKENS),
+        sampling=sampling_of(body, 0.0),
+        stops=stops_of(body),
+        stream=flag_of(body, "stream"),
+        session=request.headers.get(SESSION_HEADER),
+    )
+
+
+def _extra(body: Body) -> list[tuple[str, str]]:
+    """`input_extra`: (path, text) of other files."""
+    extra = body.get("input_extra") or []
+    if not isinstance(extra, list) or len(extra) > MAX_CONTEXT:
+        raise BadRequest(
+            f"input_extra must be an array of at most {MAX_CONTEXT}", "input_extra"
+        )
+    chunks = []
+    for one in extra:
+        if not isinstance(one, dict):
+            raise BadRequest("input_extra must hold objects", "input_extra")
+        chunks.append((text_of(one, "filename", "tmp"), text_of(one, "text")))
+    return chunks
+
+
+async def _answer(request: web.Request, asked: Asked) -> web.StreamResponse:
+    service = request.app[SERVICE]
+    if not asked.stream:
+        result = await _generate(service, asked, None)
+        return web.json_response(_last(service, asked, result, _text(asked, result)))
+
+    def events(piece: str | Generation) -> list[Any]:
+        if isinstance(piece, str):
+            return [{"content": piece, "stop": False}]
+        return [_last(service, asked, piece, "")]
+
+    return await answer_events(request, lambda p: _generate(service, asked, p), events)
+
+
+def _generate(
+    service: CompletionService, asked: Asked, progress: Progressing
+) -> Coroutine[Any, Any, Generation]:
+    tokens = max(1, asked.tokens)
+    if asked.hole is None:
+        return service.go_on(
+            asked.code,
+            tokens,
+            asked.sampling,
+            stop_texts=asked.stops,
+            progress=progress,
+        )
+    wanted = Wanted(max_new_tokens=tokens, stop=Stop.NONE, sampling=asked.sampling)
+    return service.fill(
+        asked.hole,
+        wanted,
+        stop_texts=asked.stops,
+        progress=progress,
+        session=asked.session,
+    )
+
+
+def _text(asked: Asked, result: Generation) -> str:
+    return decode_whole(result.text) if asked.tokens else ""
+
+
+def _last(
+    service: CompletionService, asked: Asked, result: Generation, text: str
+) -> dict[str, Any]:
+    """The answer, or a stream's last event."""
+    computed = result.prompt_tokens - result.cached_tokens
+    prefill_ms, decode_ms = result.prefill_s * 1000, result.decode_s * 1000
+    new = len(result.tokens) if asked.tokens else 0
+    return {
+        "content": text,
+        "stop": True,
+        "stop_type": _stop_type(result),
+        "model": service.checkpoint.name,
+        "created": int(time.time()),
+        "tokens_predicted": new,
+        "tokens_evaluated": result.prompt_tokens,
+        "tokens_cached": result.prompt_tokens + new,
+        "truncated": False,
+        "timings": {
+            "prompt_n": computed,
+            "prompt_ms": prefill_ms,
+            "prompt_per_second": computed / max(result.prefill_s, 1e-9),
+            "predicted_n": new,
+            "predicted_ms": decode_ms,
+            "predicted_per_second": new / max(result.decode_s, 1e-9),
+        },
+    }
+
+
+def _stop_type(result: Generation) -> str:
+    if result.finish is Finish.LENGTH:
+        return "limit"
+    return "word" if result.finish is Finish.STOP else "eos"
