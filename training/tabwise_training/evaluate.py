@@ -242,11 +242,12 @@ def read_documents(file: Path) -> list[tuple[str, str]]:
 
 
 def make_runner(checkpoint: Checkpoint, runner: str, slots: int) -> Runner:
+    """By `auto` full precision runs in torch: the native runner would quantise it."""
     from tabwise_model.runners.choose import load_runner
 
     return load_runner(
         checkpoint,
-        runner=runner,
+        runner="torch" if runner == "auto" and checkpoint.bits == 32 else runner,
         device="auto",
         threads=None,
         n_slots=slots,
