@@ -35,8 +35,8 @@ def write_card(
         _recipe(checkpoint.provenance),
         "## How good it is\n\n"
         "On packages that stand in no other split (the corpus' test split), never used "
-        "for a choice. Greedy, one line, no threshold unless stated.\n\n"
-        + to_markdown(figures),
+        "for a choice. Decoded as the backend does it: the likeliest of four lines, "
+        "copying from the file; no threshold unless stated.\n\n" + to_markdown(figures),
         _samples(figures["samples"]),
         _data(manifest, corpus_report),
         LIMITS,
