@@ -33,6 +33,7 @@ OPTIONS: list[Any] = [
     None,
 ]
 ANSWERS = ["suggested()", "", "x)", "<|endoftext|>", "a\n\n\nb", "😀('é')"]
+STATUSES = [200, 200, 200, 500, 503, 504]
 # -32800 cancelled, -32601 unknown method, -32602 wrong parameters
 EXPECTED = {-32800, -32601, -32602}
 
@@ -142,12 +143,7 @@ async def test_a_random_replay_leaves_no_request_unanswered_and_does_not_grow(
     psutil = pytest.importorskip("psutil")
     chance = random.Random(seed)
 
-    def answer(request: Any) -> str:
-        backend.status = chance.choice([200, 200, 200, 500, 503, 504])
-        backend.requests.clear()
-        return chance.choice(ANSWERS)
-
-    backend.answer = answer
+    backend.answer = lambda request: chance.choice(ANSWERS)
     async with language_server(environment) as client:
         for uri in URIS:
             client.open(uri, "x = 1\n" * 40)
@@ -155,6 +151,7 @@ async def test_a_random_replay_leaves_no_request_unanswered_and_does_not_grow(
         process = psutil.Process(client.process.pid)
         early, told = 0, 0
         for number in range(MESSAGES):
+            backend.status = chance.choice(STATUSES)
             typist.act(number + 2)
             if number % 20 == 0:  # as fast as the server takes it, not faster
                 await client.inline_completion(URIS[0], (0, 0))
@@ -166,6 +163,7 @@ async def test_a_random_replay_leaves_no_request_unanswered_and_does_not_grow(
                 messages = [m for m, _ in client.notifications if "show" in m]
                 told += len(messages)
                 client.notifications.clear()
+                backend.requests.clear()
         async with asyncio.timeout(60):
             await asyncio.gather(*typist.waiting, return_exceptions=True)
         late = process.memory_info().rss
