@@ -48,6 +48,13 @@ class Overloaded(TabwiseError):
         self.retry_after_s = retry_after_s
 
 
+class TooMany(Overloaded):
+    """This caller has reached its own limit; others are served."""
+
+    status = 429
+    code = "too_many"
+
+
 class DeadlineExceeded(TabwiseError):
     status = 504
     code = "deadline_exceeded"

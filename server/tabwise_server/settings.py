@@ -73,6 +73,12 @@ class ServeSettings:
     # daemon only; 0 for never
     idle_exit_s: float = attrs.field(default=1_800.0, validator=at_least(0))
     api_key: str | None = attrs.field(default=None, repr=False)
+    # lines `NAME KEY`, read again when the file changes
+    api_keys_file: str | None = None
+    # requests of one key in the house before 429; None: no limit of its own
+    max_per_key: int | None = attrs.field(default=None, validator=at_least(1))
+    tls_cert: str | None = None  # PEM files; a certificate without a key holds both
+    tls_key: str | None = None
     allowed_origins: str = ""  # web pages that may ask, e.g. "https://a.b, https://c.d"
     # for a request's body to arrive
     body_timeout_s: float = attrs.field(default=10.0, validator=at_least(0.001))

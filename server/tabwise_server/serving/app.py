@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from tabwise_server.serving import routes
+from tabwise_server.serving.callers import Keys
 from tabwise_server.serving.guards import answer_errors, check_caller
-from tabwise_server.serving.keys import SERVICE, SETTINGS
+from tabwise_server.serving.keys import KEYS, SERVICE, SETTINGS
 from tabwise_server.serving.llamacpp import add_llamacpp
 from tabwise_server.serving.openai import add_openai
 from tabwise_server.serving.playground import add_playground
@@ -24,13 +25,17 @@ from tabwise_server.settings import ServeSettings
 
 
 def make_app(service: CompletionService, settings: ServeSettings) -> web.Application:
-    """The application; starting it starts the service's engine and warms it up."""
+    """The application; starting it starts the service's engine and warms it up.
+
+    Raises SettingsError for a file of keys that cannot be read.
+    """
     app = web.Application(
         middlewares=[answer_errors, check_caller],
         client_max_size=settings.max_body_bytes,
     )
     app[SERVICE] = service
     app[SETTINGS] = settings
+    app[KEYS] = Keys(settings)
     app.cleanup_ctx.append(_running)
     app.router.add_post("/v1/tabwise/complete", routes.complete)
     app.router.add_post("/complete", routes.complete_code)

@@ -12,7 +12,8 @@ from typing import Any
 from aiohttp import web
 
 from tabwise_server.errors import BadRequest, TooLarge
-from tabwise_server.serving.keys import SERVICE, SETTINGS
+from tabwise_server.serving.callers import ANYONE
+from tabwise_server.serving.keys import CALLER, SERVICE, SETTINGS
 
 
 class InvalidJson(BadRequest):
@@ -36,7 +37,8 @@ async def a_place(request: web.Request) -> AsyncIterator[float]:
     service = request.app[SERVICE]
     metrics = service.metrics
     try:
-        with service.places.reserve(), metrics.active.track_inprogress():
+        caller = request.get(CALLER, ANYONE)
+        with service.places.reserve(caller), metrics.active.track_inprogress():
             yield received
     except asyncio.CancelledError:
         metrics.disconnects.inc()

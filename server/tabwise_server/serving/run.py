@@ -9,6 +9,7 @@ import logging.handlers
 import os
 import secrets
 import signal
+import ssl
 import time
 from collections.abc import Callable
 
@@ -48,7 +49,9 @@ def serve(settings: ServeSettings) -> int:
     if settings.daemon:
         return _serve_daemon(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if settings.api_key is None and not is_loopback(settings.host):
+    if not (settings.api_key or settings.api_keys_file) and not is_loopback(
+        settings.host
+    ):
         logger.warning("listening on %s without an API key", settings.host)
     asyncio.run(_serve(settings))
     return 0
@@ -123,7 +126,9 @@ async def _serve(
 
 async def _listen(runner: web.AppRunner, settings: ServeSettings) -> int:
     """Listen; returns the port. Raises SettingsError if it is taken."""
-    site = web.TCPSite(runner, settings.host, settings.port)
+    site = web.TCPSite(
+        runner, settings.host, settings.port, ssl_context=tls_context(settings)
+    )
     try:
         await site.start()
     except OSError as error:
@@ -132,6 +137,22 @@ async def _listen(runner: web.AppRunner, settings: ServeSettings) -> int:
             "choose another with --port"
         ) from error
     return int(runner.addresses[0][1])
+
+
+def tls_context(settings: ServeSettings) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer with the certificate that is set; None without one. Raises
+    SettingsError."""
+    if settings.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"tls_cert {settings.tls_cert} cannot be used: {error}"
+        ) from error
+    return context
 
 
 def _listen_to_signals() -> asyncio.Event:

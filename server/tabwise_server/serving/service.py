@@ -53,7 +53,7 @@ class CompletionService:
         )
         self.bridge = EngineBridge(self.engine)
         self.metrics = Metrics(self.engine)
-        self.places = Places(settings.max_queue)
+        self.places = Places(settings.max_queue, settings.max_per_key)
         self.ready = False
         self.started = time.monotonic()
         self.last_request = time.monotonic()
