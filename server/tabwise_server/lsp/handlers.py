@@ -55,31 +55,31 @@ def initialize(ls: TabwiseLanguageServer, params: types.InitializeParams) -> Non
     ls.take_folders()
 
 
-async def initialized(
-    ls: TabwiseLanguageServer, params: types.InitializedParams
-) -> None:
+def initialized(ls: TabwiseLanguageServer, params: types.InitializedParams) -> None:
     ls.configuration.refresh(ls.opened.folders)
     if _pulls(ls):
-        await ls.pull_configuration()
-    ls.apply_configuration()
+        ls.in_background(ls.pull_configuration())
+    else:
+        ls.apply_configuration()
 
 
-async def did_change_configuration(
+# No notification's handler is `async`: pygls would keep its task for ever.
+def did_change_configuration(
     ls: TabwiseLanguageServer, params: types.DidChangeConfigurationParams
 ) -> None:
     if _pulls(ls):
-        await ls.pull_configuration()
+        ls.in_background(ls.pull_configuration())
     elif isinstance(params.settings, Mapping):
         section = params.settings.get("tabwise", params.settings)
         ls.push_configuration(section, {})
 
 
-async def did_change_folders(
+def did_change_folders(
     ls: TabwiseLanguageServer, params: types.DidChangeWorkspaceFoldersParams
 ) -> None:
     ls.take_folders()
     if _pulls(ls):
-        await ls.pull_configuration()
+        ls.in_background(ls.pull_configuration())
 
 
 def did_open(

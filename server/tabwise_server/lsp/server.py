@@ -90,7 +90,8 @@ class TabwiseLanguageServer(LanguageServer):
 
     async def pull_configuration(self) -> None:
         """Ask the editor for its section `tabwise`, as a whole and for each folder."""
-        scopes = [None, *(folder.as_uri() for folder in self.opened.folders)]
+        folders = list(self.opened.folders)
+        scopes = [None, *(folder.as_uri() for folder in folders)]
         items = [types.ConfigurationItem(scope, "tabwise") for scope in scopes]
         try:
             found = await self.workspace_configuration_async(
@@ -98,10 +99,11 @@ class TabwiseLanguageServer(LanguageServer):
             )
         except Exception as error:  # noqa: BLE001  a client may refuse, as it likes
             logger.info("no configuration: %s", type(error).__name__)
-            return
-        if len(found) == len(items):
-            folders = dict(zip(self.opened.folders, found[1:], strict=True))
-            self.push_configuration(found[0], folders)
+            found = None
+        if isinstance(found, Sequence) and len(found) == len(items):
+            own = dict(zip(folders, found[1:], strict=True))
+            self.configuration.push(found[0], own)
+        self.apply_configuration()
 
     def push_configuration(self, options: Any, folders: Mapping[Path, Any]) -> None:
         self.configuration.push(options, folders)
