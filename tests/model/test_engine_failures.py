@@ -22,7 +22,7 @@ def test_a_runner_that_fails_fails_its_requests_and_no_others() -> None:
 
 def test_a_copy_that_fails_fails_only_the_request_that_needed_it() -> None:
     class Broken(HashRunner):
-        def copy_slot(self, source: int, target: int, tokens: int) -> None:
+        def copy_slot(self, *where: int) -> None:
             raise RuntimeError("no copy")
 
     engine = make_engine(Broken(n_slots=2))
