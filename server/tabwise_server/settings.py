@@ -104,7 +104,8 @@ class LspSettings:
     )
     # overrides level: exp(mean log-probability) below which nothing shows, 0..1
     min_confidence: float | None = None
-    prefetch: bool = True  # ask for the next line while one is shown
+    # ask for the next line while one is shown; None: of the local daemon alone
+    prefetch: bool | None = None
     statistics: bool = True  # count shown and accepted, on this machine alone
     # more names of files never read nor sent, e.g. "*.tfvars, private/"
     secret_patterns: str = ""

@@ -17,6 +17,4 @@ async def backend() -> AsyncIterator[ScriptedBackend]:
 
 @pytest.fixture
 def environment(tmp_path: Path, backend: ScriptedBackend) -> dict[str, str]:
-    """Without prefetching, which is one more request: tests of it switch it on."""
-    quiet = {"TABWISE_LSP_PREFETCH": "false"}
-    return isolated(tmp_path, TABWISE_BACKEND_URL=backend.url, **quiet)
+    return isolated(tmp_path, TABWISE_BACKEND_URL=backend.url)

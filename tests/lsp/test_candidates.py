@@ -226,3 +226,29 @@ async def test_a_path_is_told_from_the_innermost_folder_of_several(
         client.change("file:///one/a/b.py", 2, "y = x", (0, 0), (0, 4))
         await client.inline_completion("file:///one/a/b.py", (0, 4))
         assert backend.requests[-1].path == "b.py"
+
+
+async def test_the_next_line_is_prefetched_if_so_set(
+    environment: Env, backend: ScriptedBackend
+) -> None:
+    async with language_server(environment, options={"prefetch": True}) as client:
+        client.open(URI, "if x:\n    \n")
+        assert await texts(client, (1, 4)) == ["suggested()"]
+        await backend.wait_for(lambda: len(backend.requests) == 2)
+        assert backend.requests[1].prefix == "if x:\n    suggested()\n    "
+
+
+async def test_the_document_in_focus_is_looked_into_first(
+    environment: Env, backend: ScriptedBackend
+) -> None:
+    options = {"contextChars": len(GEOMETRY) + 20}
+    uris = [f"file:///project/geometry_{name}.py" for name in "ab"]
+    async with language_server(environment, options=options) as client:
+        for uri in uris:
+            client.open(uri, GEOMETRY)
+        client.open(URI, USE + "print(rectangle.\n")
+        focus = {"textDocument": {"uri": uris[0]}}
+        client.notify("textDocument/didFocus", focus)
+        await texts(client, (3, 16))
+        [chunk] = backend.requests[-1].context
+        assert chunk.path == "geometry_a.py"

@@ -67,8 +67,7 @@ async def suggest(
     session: Session, place: Place, patience_ms: float = 5_000, **options: Any
 ) -> str | None:
     """The best text; options are those of a Question."""
-    settings = LspSettings(prefetch=False)
-    question = Question(place=place, **{"settings": settings, **options})
+    question = Question(place=place, **{"settings": LspSettings(), **options})
     found = await session.suggest(question, patience_ms)
     return found[0].text if found else None
 
@@ -257,7 +256,7 @@ async def test_what_was_accepted_and_undone_is_not_offered_again(
 async def test_what_was_rejected_is_not_offered_there_again_but_elsewhere(
     backend: HeldBackend, session: Session
 ) -> None:
-    question = Question(place=at("x = "), settings=LspSettings(prefetch=False))
+    question = Question(place=at("x = "), settings=LspSettings())
     [found] = await session.suggest(question, 5_000)
     session.memory.reject(found.shown)
     assert await suggest(session, at("x = ")) is None
@@ -267,14 +266,13 @@ async def test_what_was_rejected_is_not_offered_there_again_but_elsewhere(
 async def test_the_next_line_is_asked_for_while_one_is_shown(
     backend: HeldBackend, session: Session
 ) -> None:
-    settings = LspSettings(prefetch=True)
     place = at("def f():\n    if ", "\n")
     backend.answer = lambda request: "x:" if request.prefix.endswith("if ") else "y()"
-    assert await suggest(session, place, settings=settings) == "x:"
+    assert await suggest(session, place, prefetch=True) == "x:"
     await settle()
     assert backend.requests[-1].prefix == "def f():\n    if x:\n        "
     # typing through it leaves the prefetch alone, and Enter is answered at once
-    assert await suggest(session, at("def f():\n    if x"), settings=settings) == ":"
+    assert await suggest(session, at("def f():\n    if x"), prefetch=True) == ":"
     taken = at("def f():\n    if x:\n        ")
     assert await suggest(session, taken) == "y()"
     assert len(backend.requests) == 2
@@ -283,8 +281,7 @@ async def test_the_next_line_is_asked_for_while_one_is_shown(
 async def test_a_prefetch_gives_way_to_what_is_asked(
     backend: HeldBackend, session: Session
 ) -> None:
-    settings = LspSettings(prefetch=True)
-    await suggest(session, at("x = "), settings=settings)
+    await suggest(session, at("x = "), prefetch=True)
     backend.gate.clear()
     await settle()
     asked = asyncio.create_task(suggest(session, at("other = ")))
@@ -297,8 +294,7 @@ async def test_a_prefetch_gives_way_to_what_is_asked(
 async def test_a_prefetch_on_its_way_is_joined(
     backend: HeldBackend, session: Session
 ) -> None:
-    settings = LspSettings(prefetch=True)
-    await suggest(session, at("x = "), settings=settings)
+    await suggest(session, at("x = "), prefetch=True)
     backend.gate.clear()
     await settle()
     asked = asyncio.create_task(suggest(session, at("x = foo(bar)\n")))
@@ -311,8 +307,7 @@ async def test_a_prefetch_on_its_way_is_joined(
 async def test_nothing_is_prefetched_in_the_middle_of_a_line(
     backend: HeldBackend, session: Session
 ) -> None:
-    settings = LspSettings(prefetch=True)
-    await suggest(session, at("f(", ", b)\n"), settings=settings)
+    await suggest(session, at("f(", ", b)\n"), prefetch=True)
     await settle()
     assert len(backend.requests) == 1
 
@@ -325,8 +320,8 @@ CHUNK = (ContextChunk(path="other.py", text="def foo(): ...\n"),)
     [
         {"context": CHUNK},
         {"explicit": True},
-        {"settings": LspSettings(prefetch=False, level="eager")},
-        {"settings": LspSettings(prefetch=False, max_new_tokens=9)},
+        {"settings": LspSettings(level="eager")},
+        {"settings": LspSettings(max_new_tokens=9)},
     ],
 )
 async def test_an_answer_from_the_cache_is_one_to_the_same_question(

@@ -160,7 +160,6 @@ async def language_server(url: str) -> AsyncIterator[LspClient]:
             **kept,
             "TABWISE_STATE_DIR": folder,
             "TABWISE_BACKEND_URL": url,
-            "TABWISE_LSP_PREFETCH": "false",
             "TABWISE_LSP_LOG_LEVEL": "WARNING",
         }
         client = await LspClient.start(environment=environment)

@@ -188,12 +188,16 @@ class TabwiseLanguageServer(LanguageServer):
         self.opened.use(uri)
         room = ContextOptions(max_chars=budget(settings.context_chars, self._window))
         choice = self.opened.context(uri, place, room, self.may_read)
+        prefetch = settings.prefetch
+        if prefetch is None:  # others wait for a server that many share
+            prefetch = self._backend_settings.url is None
         return Question(
             place=place,
             settings=settings,
             context=choice.chunks,
             style=document.style,
             explicit=explicit,
+            prefetch=prefetch,
         )
 
     async def suggest(

@@ -40,13 +40,15 @@ EXPLICIT_CANDIDATES = 3
 
 @attrs.frozen(kw_only=True)
 class Question:
-    """What is asked of a session. explicit: by the user, not by a keystroke."""
+    """What is asked of a session. explicit: by the user, not by a keystroke.
+    prefetch: ask for the line after the answer, too."""
 
     place: Place
     settings: LspSettings
     context: tuple[ContextChunk, ...] = ()
     style: IndentStyle | None = None
     explicit: bool = False
+    prefetch: bool = False
 
     @property
     def min_confidence(self) -> float:
@@ -152,7 +154,7 @@ class Session:
         except Exception as error:  # noqa: BLE001  a request is always answered
             _log_defect(error)
             return []
-        if texts and question.settings.prefetch:
+        if texts and question.prefetch:
             self._prefetch(question, texts[0])
         remember = partial(self.memory.remember, question.place)
         found = [Suggestion(text, remember(text)) for text in reversed(texts)]
