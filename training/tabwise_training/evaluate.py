@@ -81,6 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--slots", type=int, default=16)
     add("--json", type=Path, help="write all figures here")
     add("--card", action="store_true", help="write CARD.md beside it")
+    add("--log", type=Path, action="append", default=[], help="a run's, for the card")
     add("--manifest", type=Path, default=Path("training/configs/corpus.toml"))
     add("--bodies", type=int, default=0, help="block bodies to complete")
     add("--keystroke-lines", type=int, default=0, help="lines to type key by key")
@@ -137,6 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
             figures,
             manifest=arguments.manifest,
             corpus_report=arguments.documents.parent / "report.json",
+            logs=arguments.log,
         )
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,12 @@ def write_card(
     *,
     manifest: Path,
     corpus_report: Path,
+    logs: Sequence[Path] = (),
 ) -> None:
     """Write CARD.md into `folder`, from its provenance and one evaluation's figures.
 
     manifest: the corpus' packages with versions and licences. corpus_report: what
-    `tabwise collect` kept of each.
+    `tabwise collect` kept of each. logs: `log.csv` of the runs that made it, in turn.
     """
     parts = [
         f"# Model card: `{folder.name}`",
@@ -33,6 +35,7 @@ def write_card(
         "written by `tabwise evaluate --card`.",
         _model(folder, checkpoint),
         _recipe(checkpoint.provenance),
+        _curve(logs),
         "## How good it is\n\n"
         "On packages that stand in no other split (the corpus' test split), never used "
         "for a choice. Decoded as the backend does it: the likeliest of four lines, "
@@ -41,7 +44,7 @@ def write_card(
         _data(manifest, corpus_report),
         LIMITS,
     ]
-    text = "\n\n".join(part.strip() for part in parts) + "\n"
+    text = "\n\n".join(part.strip() for part in parts if part) + "\n"
     (folder / "CARD.md").write_text(text, encoding="utf-8")
 
 
@@ -82,6 +85,25 @@ def _recipe(provenance: Mapping[str, Any]) -> str:
         + "".join(f"{note}\n\n" for note in provenance.get("notes", ()))
         + f"```json\n{settings}\n```"
     )
+
+
+def _curve(logs: Sequence[Path]) -> str:
+    """Bits per byte of the validation packages on the way, a row a measurement."""
+    rows, before = [], 0.0
+    for log in logs:
+        with log.open(encoding="utf-8", newline="") as stream:
+            lines = list(csv.DictReader(stream))
+        rows += [
+            f"| {(before + float(line['tokens'])) / 1e6:.2f} "
+            f"| {float(line['loss']):.2f} | {float(line['val_bpb']):.3f} |"
+            for line in lines
+            if line["val_bpb"]
+        ]
+        before += float(lines[-1]["tokens"])
+    if not rows:
+        return ""
+    head = "| million tokens | training loss, nats a token | validation, bits a byte |"
+    return "\n".join([head, "|---|---|---|", *rows])
 
 
 def _samples(samples: Sequence[Mapping[str, str]]) -> str:
