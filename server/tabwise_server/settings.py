@@ -47,6 +47,7 @@ def one_of(choices: Sequence[str]) -> Any:
     return check
 
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 BACKEND_KINDS = ("tabwise", "openai", "llamacpp")
 
 
@@ -115,7 +116,11 @@ class LspSettings:
     languages: Options = attrs.field(factory=dict)
     files: Options = attrs.field(factory=dict)
     log_file: str | None = None
-    log_level: str = "INFO"
+    log_level: str = attrs.field(
+        default="INFO",
+        converter=lambda text: text.upper(),
+        validator=one_of(LOG_LEVELS),
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -171,3 +171,25 @@ def test_percentiles_are_the_bounds_that_so_many_answers_kept(tmp_path: Path) ->
     add(counts, file)
     [summary] = summarise(file=file)
     assert (summary.p50_ms, summary.p95_ms) == (5, 200)
+
+
+def test_the_table_has_a_line_for_each_language(environment: Env) -> None:
+    file = Path(environment["TABWISE_STATE_DIR"]) / "statistics.sqlite3"
+    file.parent.mkdir()
+    add({("2020-01-01", "python", "shown"): 4}, file)
+    add({("2020-01-01", "python", "accepted"): 1}, file)
+    command = [sys.executable, "-m", "tabwise_server", "stats"]
+    for more, words in (
+        ([], ["python", "25%", "shown"]),
+        (["--days", "1"], ["nothing was counted"]),
+        (["--clear"], []),
+        ([], ["nothing was counted"]),
+    ):
+        done = subprocess.run(
+            [*command, *more],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert all(word in done.stdout for word in words), done.stdout

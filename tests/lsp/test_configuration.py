@@ -64,12 +64,17 @@ async def test_a_bad_file_or_variable_does_not_keep_the_server_from_starting(
     environment: Env, backend: ScriptedBackend
 ) -> None:
     write_user_file(environment, "[lsp]\nlevel = 3\nmax_new = 1\n")
-    environment = {**environment, "TABWISE_LSP_DEADLINE_MS": "soon"}
+    environment |= {
+        "TABWISE_LSP_DEADLINE_MS": "soon",
+        "TABWISE_LSP_LOG_LEVEL": "loud",
+        "TABWISE_LSP_LOG_FILE": "/no/such/folder/log",
+    }
     async with language_server(environment) as client:
         client.open(URI, "x = ")
         assert (await client.inline_completion(URI, (0, 4))).text == "suggested()"
         found = " ".join(messages(client))
-        assert all(name in found for name in ("level", "max_new", "deadline_ms"))
+        names = ("level must", "max_new", "deadline_ms", "log_level", "log_file")
+        assert all(name in found for name in names)
 
 
 async def test_switched_off_it_suggests_nothing(

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     flags = {"log_file": arguments.log_file, "log_level": arguments.log_level}
     settings, complaints = load_leniently({"lsp": flags})
-    _start_logging(settings.lsp)
+    complaints += _start_logging(settings.lsp)
     from tabwise_server.lsp import transport
     from tabwise_server.lsp.handlers import make_server
 
@@ -38,9 +38,16 @@ def run(arguments: argparse.Namespace) -> int:
     return transport.run_stdio(server)
 
 
-def _start_logging(settings: LspSettings) -> None:
-    """Log to stderr or a file; pygls stays silent, for it logs messages whole."""
-    logging.basicConfig(
-        filename=settings.log_file, level=settings.log_level.upper(), format=_FORMAT
-    )
+def _start_logging(settings: LspSettings) -> list[str]:
+    """Log to stderr or a file; pygls stays silent, for it logs messages whole.
+
+    Returns what is wrong with the file, if it cannot be written.
+    """
     logging.getLogger("pygls").setLevel(logging.CRITICAL + 1)
+    level, file = settings.log_level, settings.log_file
+    try:
+        logging.basicConfig(filename=file, level=level, format=_FORMAT)
+    except OSError as error:
+        logging.basicConfig(level=level, format=_FORMAT)
+        return [f"log_file {file} cannot be written: {error.strerror}"]
+    return []
