@@ -47,6 +47,10 @@ def one_of(choices: Sequence[str]) -> Any:
     return check
 
 
+def upper(text: str) -> str:
+    return text.upper()
+
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 BACKEND_KINDS = ("tabwise", "openai", "llamacpp")
 
@@ -118,7 +122,7 @@ class LspSettings:
     log_file: str | None = None
     log_level: str = attrs.field(
         default="INFO",
-        converter=lambda text: text.upper(),
+        converter=upper,
         validator=one_of(LOG_LEVELS),
     )
 
