@@ -143,7 +143,9 @@ async def test_what_is_wrong_is_named(
     assert (status, answer["error"]["field"]) == (422, field)
 
 
-async def test_who_leaves_a_stream_stops_its_work(backend: RunningBackend) -> None:
+async def test_who_leaves_a_stream_stops_its_work(
+    backend: RunningBackend, caplog: pytest.LogCaptureFixture
+) -> None:
     runner = backend.service.engine.runner
     assert isinstance(runner, HeldRunner)
     body = {"prompt": "x = ", "max_tokens": 400, "stream": True, "temperature": 0}
@@ -154,7 +156,9 @@ async def test_who_leaves_a_stream_stops_its_work(backend: RunningBackend) -> No
         assert await response.content.readline()
         runner.hold()
         response.close()
+    await until(lambda: backend.service.places.taken == 0)
     runner.release()
     counters = backend.service.engine.counters
     await until(lambda: counters.cancelled > before)
-    await until(lambda: backend.service.places.taken == 0)
+    assert await backend.metric("tabwise_client_disconnects_total") == 1
+    assert not caplog.records

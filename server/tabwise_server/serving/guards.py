@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 PAGES = ("/", "/playground.js", "/playground.css")
 OPEN_ROUTES = frozenset(("/health", "/livez", "/readyz", *PAGES))
 
+CLIENT_LEFT = 499  # nginx's name for it; only ever seen in an access log
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -43,6 +45,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         name = HTTPStatus(error.status).name.lower()
         message = f"{request.method} {request.path}: {error.reason}"
         return _json_error(error.status, name, message, None, error.headers)
+    except ConnectionResetError:
+        return web.Response(status=CLIENT_LEFT)  # to nobody
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         request.app[SERVICE].metrics.rejected.labels("internal_error").inc()

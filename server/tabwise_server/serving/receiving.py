@@ -40,7 +40,7 @@ async def a_place(request: web.Request) -> AsyncIterator[float]:
         caller = request.get(CALLER, ANYONE)
         with service.places.reserve(caller), metrics.active.track_inprogress():
             yield received
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, ConnectionResetError):
         metrics.disconnects.inc()
         raise
     except Exception:

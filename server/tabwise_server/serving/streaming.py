@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from tabwise_server.errors import TabwiseError
 Start = Callable[[Callable[[Progress], None]], Coroutine[Any, Any, Generation]]
 
 
-async def pieces(start: Start) -> AsyncIterator[str | Generation]:
+async def pieces(start: Start) -> AsyncGenerator[str | Generation, None]:
     """New text whenever there is some, then the finished generation.
 
     start: begins the generation, given what it is to call in the engine's thread.
@@ -49,13 +50,18 @@ async def answer_events(
     request: web.Request, start: Start, events: Callable[[str | Generation], list[Any]]
 ) -> web.StreamResponse:
     """Answer with the events of each piece. What fails before the first is a plain
-    answer; after it, an event with the error ends the stream."""
+    answer; after it, an event with the error ends the stream.
+
+    Raises ConnectionResetError where the client has left; its work is cancelled.
+    """
     response: web.StreamResponse | None = None
     try:
-        async for piece in pieces(start):
-            response = response or await _begin(request)
-            for event in events(piece):
-                await _send(response, event)
+        # closed here and now, not when its last reference goes
+        async with contextlib.aclosing(pieces(start)) as found:
+            async for piece in found:
+                response = response or await _begin(request)
+                for event in events(piece):
+                    await _send(response, event)
     except TabwiseError as error:
         if response is None:
             raise
