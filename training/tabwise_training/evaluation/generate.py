@@ -60,23 +60,30 @@ class Completer:
         indents: columns of each cursor's line, for Stop.BLOCK. label: of a progress
         bar, None for none.
         """
+        columns = indents or [0] * len(holes)
+        asked = [
+            (Hole(prefix=prefix, suffix=suffix, indent=indent), self._wanted)
+            for (prefix, suffix), indent in zip(holes, columns, strict=True)
+        ]
+        return self.answer(asked, label=label)
+
+    def answer(
+        self, asked: Sequence[tuple[Hole, Wanted]], *, label: str | None = None
+    ) -> list[Completion]:
+        """The completion of each, in their order."""
         found: dict[str, Completion] = {}
-        waiting = list(range(len(holes)))[::-1]
+        waiting = list(range(len(asked)))[::-1]
         hidden = True if label is None else None
-        with tqdm(total=len(holes), desc=label, disable=hidden) as progress:
+        with tqdm(total=len(asked), desc=label, disable=hidden) as progress:
             while waiting or self._engine.has_work:
                 while waiting and self._engine.queued < self._slots:
                     index = waiting.pop()
-                    indent = indents[index] if indents else 0
-                    self._submit(str(index), *holes[index], indent)
+                    request = self._infiller.request(str(index), *asked[index])
+                    self._engine.submit(request)
                 for result in self._engine.step():
                     found[result.id] = _completion(result)
                     progress.update()
-        return [found[str(index)] for index in range(len(holes))]
-
-    def _submit(self, name: str, prefix: str, suffix: str, indent: int) -> None:
-        hole = Hole(prefix=prefix, suffix=suffix, indent=indent)
-        self._engine.submit(self._infiller.request(name, hole, self._wanted))
+        return [found[str(index)] for index in range(len(asked))]
 
 
 def complete_all(
