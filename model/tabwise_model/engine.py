@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
 
@@ -29,7 +30,8 @@ from tabwise_model.tokenizer import Tokenizer
 class EngineCounters:
     """Totals since the start; tokens count when they are computed.
 
-    finished: ended by themselves, not cancelled, expired or failed.
+    finished: ended by themselves, not cancelled, expired or failed. batches: steps by
+    how many requests took part.
     """
 
     steps: int = 0
@@ -41,6 +43,14 @@ class EngineCounters:
     cancelled: int = 0
     expired: int = 0
     failed: int = 0
+    batches: Counter[int] = attrs.Factory(Counter)
+
+    def plus(self, other: EngineCounters) -> EngineCounters:
+        """The sums: of an engine and the one that took its place."""
+        names = [field.name for field in attrs.fields(EngineCounters)]
+        return EngineCounters(
+            **{name: getattr(self, name) + getattr(other, name) for name in names}
+        )
 
 
 class Engine:
@@ -113,6 +123,7 @@ class Engine:
         planned = self._schedule()
         if planned:
             self.counters.steps += 1
+            self.counters.batches[len(planned)] += 1
             try:
                 logits = self.runner.extend(
                     [c for _, chunks in planned for c in chunks]

@@ -86,9 +86,10 @@ class Progress:
 class GenerationRequest:
     """One sequence to continue.
 
-    prompt: token ids, at least one. session: requests of one session prefer the slot
-    that holds their common prefix, None for none. deadline: engine clock seconds
-    (time.monotonic) after which work is dropped, None for no deadline.
+    prompt: token ids, at least one. owner: keys and values are shared among one
+    owner's requests only. Owners take turns, and so do an owner's sessions (None: a
+    session of its own). deadline: engine clock seconds (time.monotonic) after which
+    work is dropped, None for no deadline.
     block_indent: columns of indentation of the cursor's line, for Stop.BLOCK.
     heal: bytes that the generation must begin with; they stand before the cursor
     already, so they are no part of the result (see `healing.py`).
@@ -105,6 +106,7 @@ class GenerationRequest:
     sampling: Sampling = Sampling()
     stop: Stop = Stop.NONE
     block_indent: int = 0
+    owner: str = ""
     session: str | None = None
     deadline: float | None = None
     search: Search | None = None

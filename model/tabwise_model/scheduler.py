@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator
 
 import attrs
 
@@ -23,17 +23,19 @@ class Admission:
 
 
 class Scheduler:
-    """Sequences first come first served into slots; all of them decode together.
+    """Sequences take turns into slots; all of them decode together.
 
-    In a step every decoding sequence has its newest token computed, and those still
-    in their prompts share `prefill_chunk` tokens (see `fair_shares`), so that a long
-    prompt holds nobody longer than one chunk.
+    The next slot goes to the owner who has fewest, of theirs to the session that has
+    fewest, then to who came first. In a step every decoding sequence has its newest
+    token computed, and those still in their prompts share `prefill_chunk` tokens, the
+    owners equally, within these their sessions (see `fair_shares`), so that neither a
+    long prompt nor a crowd holds others longer than one chunk.
     """
 
     def __init__(self, n_slots: int, prefill_chunk: int) -> None:
         self._slots = SlotTable(n_slots)
         self._chunk = prefill_chunk
-        self._queue: deque[Sequence] = deque()
+        self._queue: list[Sequence] = []
         self._running: list[Sequence] = []
 
     @property
@@ -60,14 +62,17 @@ class Scheduler:
             self._slots.release(sequence.slot, sequence.scratch)
 
     def admit(self, now: float) -> Admission | None:
-        """Give the first in the queue a slot; None if there is no slot or no queue."""
+        """Give whose turn it is a slot; None if there is no slot or no queue."""
         if not self._queue:
             return None
-        first = self._queue[0]
-        placement = self._slots.acquire(first.request.prompt, first.scratch_wanted)
+        sequence = self._whose_turn()
+        request = sequence.request
+        placement = self._slots.acquire(
+            request.prompt, sequence.scratch_wanted, request.owner
+        )
         if placement is None:
             return None
-        sequence = self._queue.popleft()
+        self._queue.remove(sequence)
         sequence.enter(placement, now)
         self._running.append(sequence)
         return Admission(sequence, placement)
@@ -75,7 +80,9 @@ class Scheduler:
     def plan(self) -> list[tuple[Sequence, list[Chunk]]]:
         """The next step's chunks of each sequence that takes part."""
         prefilling = [s for s in self._running if not s.decoding]
-        shares = iter(fair_shares([len(s.pending) for s in prefilling], self._chunk))
+        lengths = [len(s.pending) for s in prefilling]
+        whose = [_whose(s) for s in prefilling]
+        shares = iter(nested_shares(whose, lengths, self._chunk))
         planned = []
         for sequence in self._running:
             chunks = sequence.chunks(None if sequence.decoding else next(shares))
@@ -83,9 +90,50 @@ class Scheduler:
                 planned.append((sequence, chunks))
         return planned
 
+    def _whose_turn(self) -> Sequence:
+        """Of the queue, which is not empty."""
+        have: Counter[tuple[Hashable, ...]] = Counter()
+        for sequence in self._running:
+            whose = _whose(sequence)
+            have[whose] += 1
+            have[whose[:1]] += 1
+        # the first of several that are equal: who came first
+        return min(self._queue, key=lambda s: (have[_whose(s)[:1]], have[_whose(s)]))
+
     def forget(self) -> None:
         """Trust no slot's content any more."""
         self._slots.forget()
+
+
+def _whose(sequence: Sequence) -> tuple[Hashable, ...]:
+    """Owner and session; a request without a session is one of its own."""
+    request = sequence.request
+    return request.owner, request.session or sequence
+
+
+def nested_shares(
+    whose: list[tuple[Hashable, ...]], lengths: list[int], budget: int
+) -> list[int]:
+    """`fair_shares` among those who are named first in `whose`, then of each one's
+    share among those who are named next, and so on.
+
+    nested_shares([("a",), ("a",), ("b",)], [90, 90, 90], 128) == [32, 32, 64]
+    """
+    if not whose or not whose[0]:
+        return fair_shares(lengths, budget)
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for i, names in enumerate(whose):
+        groups[names[0]].append(i)
+    wanted = [sum(lengths[i] for i in group) for group in groups.values()]
+    shares = [0] * len(lengths)
+    parts = fair_shares(wanted, budget)
+    for group, part in zip(groups.values(), parts, strict=True):
+        inner = nested_shares(
+            [whose[i][1:] for i in group], [lengths[i] for i in group], part
+        )
+        for i, share in zip(group, inner, strict=True):
+            shares[i] = share
+    return shares
 
 
 def fair_shares(lengths: list[int], budget: int) -> list[int]:

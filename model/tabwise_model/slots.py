@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import operator
 from collections.abc import Iterable, Sequence
@@ -14,10 +15,12 @@ MIN_SHARED = 16  # tokens; a shorter common prefix is not worth a copy
 
 @attrs.define
 class Slot:
-    """One slot's bookkeeping. tokens: those whose keys and values are valid."""
+    """One slot's bookkeeping. tokens: those whose keys and values are valid. owner: who
+    alone may use them."""
 
     index: int
     tokens: list[int] = attrs.Factory(list)
+    owner: str = ""
     busy: bool = False
     last_used: int = 0  # the table's clock when it was last acquired or released
 
@@ -47,12 +50,15 @@ class SlotTable:
         self.slots = [Slot(index) for index in range(count)]
         self._clock = 0
 
-    def acquire(self, prompt: Sequence[int], scratch: int = 0) -> Placement | None:
+    def acquire(
+        self, prompt: Sequence[int], scratch: int = 0, owner: str = ""
+    ) -> Placement | None:
         """Take a slot for `prompt` and `scratch` more; None if too few are free.
 
-        The slot that holds the longest common prefix is taken if it is free and the
-        prompt continues most of what it holds; else the prefix is copied from it into
-        the least recently used one, so that two documents do not fight over a slot.
+        The owner's slot that holds the longest common prefix is taken if it is free and
+        the prompt continues most of what it holds; else the prefix is copied from it
+        into the least recently used one, so that two documents do not fight over a
+        slot. What other owners' slots hold is neither used nor to be noticed.
         """
         free = [slot for slot in self.slots if not slot.busy]
         if len(free) <= scratch:
@@ -62,19 +68,20 @@ class SlotTable:
         head = wanted[:FIRST_STRIDE]
         shared = [
             common_prefix(slot.tokens, wanted)
-            if slot.tokens[:FIRST_STRIDE] == head
+            if slot.tokens[:FIRST_STRIDE] == head and slot.owner == owner
             else 0
             for slot in self.slots
         ]
         cached = max(shared)
         longest = (s for s, n in zip(self.slots, shared, strict=True) if n == cached)
         best = max(longest, key=lambda s: (not s.busy, s.last_used))
+        take = functools.partial(self._take, scratch=scratch, owner=owner)
         if not best.busy and 2 * cached >= len(best.tokens):
-            return self._take(best, cached, None, scratch)
+            return take(best, cached, None)
         oldest = min(free, key=_LAST_USED)
         if cached >= MIN_SHARED and oldest is not best:
-            return self._take(oldest, cached, best, scratch)
-        return self._take(oldest, shared[oldest.index], None, scratch)
+            return take(oldest, cached, best)
+        return take(oldest, shared[oldest.index], None)
 
     def release(self, slot: Slot, scratch: Iterable[Slot] = ()) -> None:
         """The slots may be taken again. The first keeps its tokens for the next
@@ -91,8 +98,9 @@ class SlotTable:
             slot.keep(0)
 
     def _take(
-        self, slot: Slot, cached: int, source: Slot | None, scratch: int
+        self, slot: Slot, cached: int, source: Slot | None, scratch: int, owner: str
     ) -> Placement:
+        slot.owner = owner
         if source is not None:
             slot.tokens = source.tokens[:cached]
         else:

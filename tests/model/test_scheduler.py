@@ -1,10 +1,13 @@
+from collections.abc import Hashable
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tabwise_model.healing import TokenIndex
 from tabwise_model.request import GenerationRequest
-from tabwise_model.scheduler import MIN_SHARE, Scheduler, fair_shares
+from tabwise_model.scheduler import MIN_SHARE, Scheduler, fair_shares, nested_shares
 from tabwise_model.sequence import Sequence
 
 
@@ -38,8 +41,28 @@ def test_shares_use_the_budget_and_always_advance_the_oldest(
     assert shares[0] >= min(lengths[0], budget, MIN_SHARE)
 
 
-def sequence(prompt: list[int]) -> Sequence:
-    request = GenerationRequest(id="any", prompt=tuple(prompt))
+@pytest.mark.parametrize(
+    ("whose", "lengths", "shares"),
+    [
+        ("aa aa ab", [90, 90, 90], [32, 32, 64]),
+        ("a. a. a. b.", [90, 90, 90, 90], [21, 21, 22, 64]),
+        ("as as at", [90, 90, 90], [32, 32, 64]),
+        ("as as at bs", [90, 90, 90, 20], [27, 27, 54, 20]),
+        ("as bt cu", [500, 10, 500], [42, 10, 76]),
+    ],
+)
+def test_owners_share_first_then_their_sessions(
+    whose: str, lengths: list[int], shares: list[int]
+) -> None:
+    names: list[tuple[Hashable, ...]] = [
+        (name[0], i if name[1] == "." else name[1])
+        for i, name in enumerate(whose.split())
+    ]
+    assert nested_shares(names, lengths, 128) == shares
+
+
+def sequence(prompt: list[int], **options: Any) -> Sequence:
+    request = GenerationRequest(id="any", prompt=tuple(prompt), **options)
     return Sequence(request, 0.0, TokenIndex([b"\n"]))
 
 
@@ -55,6 +78,26 @@ def test_requests_get_slots_in_the_order_in_which_they_came() -> None:
     third = scheduler.admit(0.0)
     assert third is not None
     assert third.sequence is coming[2]
+
+
+def test_a_crowd_of_one_owner_does_not_keep_another_waiting() -> None:
+    scheduler = Scheduler(2, 128)
+    crowd = [sequence([n, 1, 2], owner="ann") for n in range(9)]
+    other = sequence([9, 1, 2], owner="bob")
+    for one in [*crowd, other]:
+        scheduler.add(one)
+    admitted = [scheduler.admit(0.0), scheduler.admit(0.0)]
+    assert [a.sequence for a in admitted if a] == [crowd[0], other]
+
+
+def test_a_crowd_in_one_session_does_not_keep_its_owners_others_waiting() -> None:
+    scheduler = Scheduler(2, 128)
+    crowd = [sequence([n, 1, 2], session="left.py") for n in range(9)]
+    other = sequence([9, 1, 2], session="right.py")
+    for one in [*crowd, other]:
+        scheduler.add(one)
+    admitted = [scheduler.admit(0.0), scheduler.admit(0.0)]
+    assert [a.sequence for a in admitted if a] == [crowd[0], other]
 
 
 def test_those_that_decode_take_part_in_every_step() -> None:

@@ -85,6 +85,20 @@ def test_nothing_is_given_when_all_are_busy() -> None:
     assert table.acquire(HEAD) is None
 
 
+def test_what_one_owner_had_computed_is_as_unknown_to_another() -> None:
+    table = SlotTable(2)
+    table.release(fill(table, HEAD))
+    for owner in ("ann", "bob"):
+        placement = table.acquire(HEAD, owner=owner)
+        assert placement is not None
+        assert (placement.cached, placement.copy_from) == (0, None)
+        placement.slot.tokens = list(HEAD)
+        table.release(placement.slot)
+    again = table.acquire(HEAD, owner="bob")
+    assert again is not None
+    assert again.cached == len(HEAD) - 1
+
+
 def test_after_forgetting_nothing_is_cached() -> None:
     table = SlotTable(2)
     table.release(fill(table, HEAD))
@@ -105,13 +119,17 @@ def test_a_placement_never_promises_what_is_not_held(
             table.release(busy.pop(data.draw(st.integers(0, len(busy) - 1))))
             continue
         prompt = data.draw(st.lists(st.integers(0, 1), min_size=1, max_size=60))
+        owner = data.draw(st.sampled_from("ab"))
         held = {slot.index: list(slot.tokens) for slot in table.slots}
-        placement = table.acquire(prompt)
+        theirs = {slot.index for slot in table.slots if slot.owner == owner}
+        placement = table.acquire(prompt, owner=owner)
         if placement is None:
             assert len(busy) == slots
             continue
         source = placement.copy_from or placement.slot
         assert placement.slot not in busy
+        assert placement.slot.owner == owner
+        assert not placement.cached or source.index in theirs
         assert held[source.index][: placement.cached] == prompt[: placement.cached]
         assert placement.slot.tokens == prompt[: placement.cached]
         assert placement.cached < len(prompt)
