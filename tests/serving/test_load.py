@@ -193,7 +193,7 @@ async def test_when_the_engines_thread_ends_everyone_is_told(
 
 
 async def test_a_wedged_engine_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tabwise_server.serving.routes.STALLED_S", 0.01)
+    monkeypatch.setattr("tabwise_server.serving.apis.routes.STALLED_S", 0.01)
     runner = HeldRunner()
     async with running_backend(runner) as backend:
         assert (await backend.get("/livez"))[0] == 200

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from tabwise_model.request import Generation, Progress
-from tabwise_server.serving.streaming import answer_events
+from tabwise_server.serving.apis.streaming import answer_events
 
 
 async def test_work_stops_when_a_write_finds_nobody() -> None:
@@ -27,7 +27,7 @@ async def test_work_stops_when_a_write_finds_nobody() -> None:
 
     request = web.Request.__new__(web.Request)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tabwise_server.serving.streaming._begin", _no_response)
+        patch.setattr("tabwise_server.serving.apis.streaming._begin", _no_response)
         with pytest.raises(ConnectionResetError):
             await answer_events(request, start, events)
     async with asyncio.timeout(5):

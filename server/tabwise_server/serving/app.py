@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from tabwise_server.serving import routes
-from tabwise_server.serving.callers import Keys
-from tabwise_server.serving.guards import answer_errors, check_caller
-from tabwise_server.serving.keys import KEYS, SERVICE, SETTINGS
-from tabwise_server.serving.llamacpp import add_llamacpp
-from tabwise_server.serving.openai import add_openai
-from tabwise_server.serving.playground import add_playground
+from tabwise_server.serving.admission.callers import Keys
+from tabwise_server.serving.admission.guards import answer_errors, check_caller
+from tabwise_server.serving.apis import routes
+from tabwise_server.serving.apis.llamacpp import add_llamacpp
+from tabwise_server.serving.apis.openai import add_openai
+from tabwise_server.serving.apis.playground import add_playground
+from tabwise_server.serving.app_keys import KEYS, SERVICE, SETTINGS
 from tabwise_server.serving.service import CompletionService
 from tabwise_server.settings import ServeSettings
 

@@ -30,8 +30,8 @@ from tabwise_server.daemon_state import (
     write_state,
 )
 from tabwise_server.errors import CheckpointMissing, SettingsError
+from tabwise_server.serving.admission.guards import is_loopback
 from tabwise_server.serving.app import make_app, make_runner
-from tabwise_server.serving.guards import is_loopback
 from tabwise_server.serving.service import CompletionService
 from tabwise_server.settings import ServeSettings, state_folder
 

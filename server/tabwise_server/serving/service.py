@@ -23,9 +23,9 @@ from tabwise_model.request import (
 )
 from tabwise_model.runners.protocol import Runner
 from tabwise_server.errors import BadRequest
-from tabwise_server.serving.bridge import EngineBridge
-from tabwise_server.serving.limits import Places
-from tabwise_server.serving.metrics import Metrics
+from tabwise_server.serving.admission.limits import Places
+from tabwise_server.serving.engine.bridge import EngineBridge
+from tabwise_server.serving.observing.metrics import Metrics
 from tabwise_server.settings import ServeSettings
 from tabwise_server.wire import (
     Alternative,

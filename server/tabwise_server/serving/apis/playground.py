@@ -11,8 +11,8 @@ from importlib.resources import files
 import attrs
 from aiohttp import web
 
-from tabwise_server.serving.keys import SERVICE
-from tabwise_server.serving.receiving import read_json
+from tabwise_server.serving.admission.receiving import read_json
+from tabwise_server.serving.app_keys import SERVICE
 from tabwise_server.wire import structure
 
 TOKENIZE_CHARS = 20_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from tabwise_server.serving.callers import Keys
+from tabwise_server.serving.admission.callers import Keys
 from tabwise_server.serving.service import CompletionService
 from tabwise_server.settings import ServeSettings
 

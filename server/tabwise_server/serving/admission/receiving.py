@@ -12,8 +12,8 @@ from typing import Any
 from aiohttp import web
 
 from tabwise_server.errors import BadRequest, TooLarge
-from tabwise_server.serving.callers import ANYONE
-from tabwise_server.serving.keys import CALLER, SERVICE, SETTINGS
+from tabwise_server.serving.admission.callers import ANYONE
+from tabwise_server.serving.app_keys import CALLER, SERVICE, SETTINGS
 
 
 class InvalidJson(BadRequest):

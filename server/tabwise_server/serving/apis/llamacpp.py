@@ -17,7 +17,8 @@ from aiohttp import web
 from tabwise_model.infill import Hole, Wanted
 from tabwise_model.request import Finish, Generation, Sampling, Stop
 from tabwise_server.errors import BadRequest
-from tabwise_server.serving.fields import (
+from tabwise_server.serving.admission.receiving import a_place, read_json
+from tabwise_server.serving.apis.fields import (
     Body,
     as_body,
     flag_of,
@@ -26,11 +27,10 @@ from tabwise_server.serving.fields import (
     stops_of,
     text_of,
 )
-from tabwise_server.serving.keys import SERVICE
-from tabwise_server.serving.openai import SESSION_HEADER, Progressing
-from tabwise_server.serving.receiving import a_place, read_json
+from tabwise_server.serving.apis.openai import SESSION_HEADER, Progressing
+from tabwise_server.serving.apis.streaming import answer_events
+from tabwise_server.serving.app_keys import SERVICE
 from tabwise_server.serving.service import CompletionService, decode_whole
-from tabwise_server.serving.streaming import answer_events
 from tabwise_server.wire import MAX_CONTEXT
 
 DEFAULT_TOKENS = 128

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from tabwise_server.errors import Overloaded, TabwiseError, Unauthorized
-from tabwise_server.serving.keys import CALLER, KEYS, SERVICE, SETTINGS
+from tabwise_server.serving.app_keys import CALLER, KEYS, SERVICE, SETTINGS
 
 logger = logging.getLogger(__name__)
 

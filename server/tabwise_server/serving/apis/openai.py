@@ -19,7 +19,8 @@ from tabwise_model.infill import Hole, Wanted
 from tabwise_model.request import Finish, Generation, Progress, Sampling, Stop
 from tabwise_model.tokenizer import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX
 from tabwise_server.errors import BadRequest
-from tabwise_server.serving.fields import (
+from tabwise_server.serving.admission.receiving import a_place, read_json
+from tabwise_server.serving.apis.fields import (
     Body,
     as_body,
     flag_of,
@@ -30,10 +31,9 @@ from tabwise_server.serving.fields import (
     text_of,
     whole_of,
 )
-from tabwise_server.serving.keys import SERVICE
-from tabwise_server.serving.receiving import a_place, read_json
+from tabwise_server.serving.apis.streaming import answer_events
+from tabwise_server.serving.app_keys import SERVICE
 from tabwise_server.serving.service import CompletionService, decode_whole
-from tabwise_server.serving.streaming import answer_events
 
 MAX_CHOICES = 4
 SESSION_HEADER = "X-Tabwise-Session"

@@ -9,10 +9,10 @@ from aiohttp import web
 
 from tabwise_server import __version__
 from tabwise_server.errors import EngineFailed, Overloaded
-from tabwise_server.serving.keys import SERVICE
-from tabwise_server.serving.limits import Draining
-from tabwise_server.serving.metrics import CONTENT_TYPE
-from tabwise_server.serving.receiving import a_place, read_json
+from tabwise_server.serving.admission.limits import Draining
+from tabwise_server.serving.admission.receiving import a_place, read_json
+from tabwise_server.serving.app_keys import SERVICE
+from tabwise_server.serving.observing.metrics import CONTENT_TYPE
 from tabwise_server.wire import CodeRequest, CompletionRequest, structure, unstructure
 
 STALLED_S = 10.0  # an engine whose step takes so long is wedged
