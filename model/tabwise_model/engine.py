@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 
 from tabwise_model.healing import TokenIndex
 from tabwise_model.request import Finish, Generation, GenerationRequest, Search, Stop
@@ -25,13 +26,16 @@ from tabwise_model.sequence import Sequence
 from tabwise_model.slots import Slot
 from tabwise_model.tokenizer import Tokenizer
 
+BATCH_BITS = 8  # told apart; of larger batches it is only told that they were large
+
 
 @attrs.define
 class EngineCounters:
     """Totals since the start; tokens count when they are computed.
 
-    finished: ended by themselves, not cancelled, expired or failed. batches: steps by
-    how many requests took part.
+    finished: ended by themselves, not cancelled, expired or failed. batched: requests
+    that took part in steps; batches: steps by the bits of their number, so that
+    batches[k] had under 2**k and at least half of that.
     """
 
     steps: int = 0
@@ -43,7 +47,10 @@ class EngineCounters:
     cancelled: int = 0
     expired: int = 0
     failed: int = 0
-    batches: Counter[int] = attrs.Factory(Counter)
+    batched: int = 0
+    batches: npt.NDArray[np.int64] = attrs.field(
+        factory=lambda: np.zeros(BATCH_BITS + 1, np.int64), eq=False
+    )
 
     def plus(self, other: EngineCounters) -> EngineCounters:
         """The sums: of an engine and the one that took its place."""
@@ -123,7 +130,8 @@ class Engine:
         planned = self._schedule()
         if planned:
             self.counters.steps += 1
-            self.counters.batches[len(planned)] += 1
+            self.counters.batched += len(planned)
+            self.counters.batches[min(len(planned).bit_length(), BATCH_BITS)] += 1
             try:
                 logits = self.runner.extend(
                     [c for _, chunks in planned for c in chunks]

@@ -24,7 +24,7 @@ SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-KEPT_PARAGRAPHS = 16_384
+KEPT_PARAGRAPHS, KEPT_CHARS = 16_384, 1_000
 _BLANK_LINE = regex.compile(r"\n\n(?=[^\n])")
 PIECE_CHARS = 256  # a longer piece is looked at in part
 END = "<|endoftext|>"
@@ -79,8 +79,13 @@ class Tokenizer:
         most were there a keystroke ago. Equal to `encode` but for a blank line that is
         followed by one of blanks."""
         *paragraphs, last = _BLANK_LINE.split(text)
-        parts = [self._paragraph(part + "\n\n") for part in paragraphs]
-        return np.concatenate([*parts, self._paragraph(last)])
+        texts = [*(part + "\n\n" for part in paragraphs), last]
+        return np.concatenate([self._remembered(text) for text in texts])
+
+    def _remembered(self, text: str) -> Ids:
+        """What is remembered has a bound, and so has the length of each."""
+        keep = len(text) <= KEPT_CHARS
+        return self._paragraph(text) if keep else self._encode_paragraph(text)
 
     def _encode_paragraph(self, text: str) -> Ids:
         return np.array(self.encode(text), np.int32)

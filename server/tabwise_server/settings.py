@@ -69,8 +69,9 @@ class ServeSettings:
     # sequences with KV at once; None: as many as kv_bytes hold
     slots: int | None = attrs.field(default=None, validator=at_least(1))
     kv_bytes: int = attrs.field(default=256_000_000, validator=at_least(1))
-    # requests waiting or running before 503
+    # requests waiting or running before 503, and the tokens their prompts may have
     max_queue: int = attrs.field(default=128, validator=at_least(1))
+    max_queue_tokens: int = attrs.field(default=131_072, validator=at_least(1))
     max_body_bytes: int = attrs.field(default=2_000_000, validator=at_least(1))
     # prompt tokens computed between two looks at cancels and other requests
     prefill_chunk: int = attrs.field(default=128, validator=at_least(1))
@@ -82,11 +83,20 @@ class ServeSettings:
     api_keys_file: str | None = None
     # requests of one key in the house before 429; None: no limit of its own
     max_per_key: int | None = attrs.field(default=None, validator=at_least(1))
+    # requests that one key may begin in a minute before 429
+    max_per_minute: int | None = attrs.field(default=None, validator=at_least(1))
     tls_cert: str | None = None  # PEM files; a certificate without a key holds both
     tls_key: str | None = None
     allowed_origins: str = ""  # web pages that may ask, e.g. "https://a.b, https://c.d"
     # for a request's body to arrive
     body_timeout_s: float = attrs.field(default=10.0, validator=at_least(0.001))
+    # for an answer, whatever deadline the client names
+    request_timeout_s: float = attrs.field(default=60.0, validator=at_least(0.001))
+    # for a client to read a stream's next event
+    write_timeout_s: float = attrs.field(default=10.0, validator=at_least(0.001))
+    log_format: str = attrs.field(default="text", validator=one_of(("text", "json")))
+    # an engine whose step takes longer hangs, and is replaced
+    stall_s: float = attrs.field(default=10.0, validator=at_least(0.001))
     # for requests to finish after SIGTERM
     drain_s: float = attrs.field(default=10.0, validator=at_least(0))
 

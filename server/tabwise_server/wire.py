@@ -31,6 +31,7 @@ MAX_CONTEXT = 64  # chunks
 MAX_CANDIDATES = 4
 MAX_PATH = 4_096  # code points, as the next
 MAX_NAME = 256
+MAX_DEADLINE_MS = 3_600_000
 
 T = TypeVar("T")
 
@@ -102,7 +103,7 @@ class CompletionRequest:
     seed: int | None = attrs.field(default=None, validator=between(0, 2**63 - 1))
     session: str | None = attrs.field(default=None, validator=at_most(MAX_NAME))
     deadline_ms: float | None = attrs.field(
-        default=None, validator=between(1, 3_600_000)
+        default=None, validator=between(1, MAX_DEADLINE_MS)
     )
     candidates: int = attrs.field(default=1, validator=between(1, MAX_CANDIDATES))
     min_confidence: float = attrs.field(default=0.0, validator=between(0, 1))

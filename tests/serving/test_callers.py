@@ -13,7 +13,7 @@ from aiohttp import web
 from support.backend import HeldRunner, RunningBackend, running_backend, until
 from tabwise_server.errors import SettingsError
 from tabwise_server.serving.admission.callers import read_keys
-from tabwise_server.serving.run import tls_context
+from tabwise_server.serving.listening import tls_context
 from tabwise_server.settings import ServeSettings
 
 ANN, BOB, EVE = "ann-0123456789abcdef", "bob-0123456789abcdef", "eve-0123456789abcdef"

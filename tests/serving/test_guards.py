@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from support.backend import HeldRunner, running_backend
-from tabwise_server.serving.admission.guards import may_ask
+from tabwise_server.serving.admission.origins import may_ask
 
 BODY = {"code": "x", "max_tokens": 1}
 

@@ -126,7 +126,6 @@ async def test_llama_cpps_infill_answers_plain_and_streamed(
         ("/v1/completions", {"prompt": 5}, "prompt"),
         ("/v1/completions", {"prompt": ""}, "prompt"),
         ("/v1/completions", {"prompt": "a", "n": 99}, "n"),
-        ("/v1/completions", {"prompt": "a", "n": 2, "stream": True}, "n"),
         ("/v1/completions", {"prompt": "a", "echo": True}, "echo"),
         ("/v1/completions", {"prompt": "a", "temperature": "hot"}, "temperature"),
         ("/v1/completions", {"prompt": "a", "stop": ["x"] * 9}, "stop"),

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -131,6 +132,41 @@ def test_a_second_sigterm_ends_it_at_once(children: list[Started]) -> None:
         assert child.poll() is None
         child.send_signal(signal.SIGTERM)
         assert child.wait(5) == 1
+
+
+def health(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def said(child: Started, text: str) -> str:
+    """The log line that has `text`, once it has come."""
+    assert child.stderr is not None
+    for line in child.stderr:
+        if text in line:
+            return line
+    raise AssertionError("the server ended")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_sighup_serves_the_checkpoint_that_lies_there_now(
+    environment: dict[str, str], children: list[Started]
+) -> None:
+    folder = Path(environment["TABWISE_SERVE_CHECKPOINT"])
+    child = serve(children, "--port", "0")
+    url = wait_for_url(child)
+    first = health(url)
+    save_tiny(folder, seed=1)
+    child.send_signal(signal.SIGHUP)
+    assert "is new" in said(child, "reloaded")
+    second = health(url)
+    assert second["sha256"] != first["sha256"]
+    assert (second["pid"], second["model_loaded"]) == (first["pid"], True)
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    child.send_signal(signal.SIGHUP)
+    assert "is damaged" in said(child, "reloading failed")
+    assert health(url)["sha256"] == second["sha256"]
 
 
 @pytest.mark.usefixtures("environment")

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from tabwise_model.request import Generation, Progress
-from tabwise_server.serving.apis.streaming import answer_events
+from tabwise_server.serving.apis.streaming import Piece, answer_events
 
 
 async def test_work_stops_when_a_write_finds_nobody() -> None:
@@ -22,14 +22,14 @@ async def test_work_stops_when_a_write_finds_nobody() -> None:
             stopped.set()
         raise AssertionError
 
-    def events(piece: str | Generation) -> list[Any]:
+    def events(_: int, piece: Piece | Generation) -> list[Any]:
         raise ConnectionResetError
 
     request = web.Request.__new__(web.Request)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tabwise_server.serving.apis.streaming._begin", _no_response)
         with pytest.raises(ConnectionResetError):
-            await answer_events(request, start, events)
+            await answer_events(request, [start], events)
     async with asyncio.timeout(5):
         await stopped.wait()
 

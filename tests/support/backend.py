@@ -17,10 +17,13 @@ from support.tokenizer import TOKENIZER
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.runners.protocol import Chunk, Logits, Runner
 from tabwise_server.serving.app import make_app, make_runner
+from tabwise_server.serving.engine.keeper import Keeper
+from tabwise_server.serving.engine.model import ServedModel
 from tabwise_server.serving.service import CompletionService
 from tabwise_server.settings import ServeSettings
 
 CONFIG = attrs.evolve(LLAMA, block_size=512)
+FAKE = Checkpoint(config=CONFIG, tokenizer=TOKENIZER, tensors={}, name="fake")
 
 
 class HeldRunner(HashRunner):
@@ -78,14 +81,25 @@ class RunningBackend:
 
 @contextlib.asynccontextmanager
 async def running_backend(
-    runner: Runner, checkpoint: Checkpoint | None = None, **options: Any
+    runner: Runner,
+    checkpoint: Checkpoint | None = None,
+    *,
+    read: Callable[[], Checkpoint] | None = None,
+    build: Callable[[Checkpoint], ServedModel] | None = None,
+    **options: Any,
 ) -> AsyncIterator[RunningBackend]:
-    """A backend on a free port. options: those of ServeSettings."""
+    """A backend on a free port. read, build: see `Keeper`; without them, the same
+    again. options: those of ServeSettings."""
     settings = ServeSettings(**options)
-    checkpoint = checkpoint or Checkpoint(
-        config=CONFIG, tokenizer=TOKENIZER, tensors={}, name="fake"
+    checkpoint = checkpoint or FAKE
+    model = ServedModel(checkpoint, runner, settings.prefill_chunk)
+    keeper = Keeper(
+        model,
+        read or (lambda: checkpoint),
+        build or (lambda fresh: ServedModel(fresh, runner)),
+        settings.stall_s,
     )
-    service = CompletionService(checkpoint, runner, settings)
+    service = CompletionService(keeper, settings)
     app_runner = make_runner(make_app(service, settings))
     await app_runner.setup()
     try:
@@ -96,6 +110,11 @@ async def running_backend(
             yield RunningBackend(f"http://127.0.0.1:{port}", service, http, app_runner)
     finally:
         await app_runner.cleanup()
+
+
+async def entered(runner: HeldRunner) -> None:
+    """Return once the engine stands in a step of the held runner."""
+    assert await asyncio.to_thread(runner.entered.wait, 30)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -1,27 +1,30 @@
-"""The HTTP application, put together.
-
-POST /v1/tabwise/complete   our own (wire.CompletionRequest)
-POST /complete              the seed's (wire.CodeRequest)
-POST /v1/completions        OpenAI's, with GET /v1/models
-POST /infill /completion    llama.cpp's
-GET  /health /livez /readyz /metrics
-"""
+"""The HTTP application, put together; docs/backend.md lists its routes."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from tabwise_server.serving.admission.callers import Keys
 from tabwise_server.serving.admission.guards import answer_errors, check_caller
-from tabwise_server.serving.apis import routes
+from tabwise_server.serving.admission.origins import check_origin, tell_browser
+from tabwise_server.serving.apis.health import add_health
 from tabwise_server.serving.apis.llamacpp import add_llamacpp
 from tabwise_server.serving.apis.openai import add_openai
+from tabwise_server.serving.apis.ours import add_ours
 from tabwise_server.serving.apis.playground import add_playground
 from tabwise_server.serving.app_keys import KEYS, SERVICE, SETTINGS
+from tabwise_server.serving.observing.logs import WithoutContent
+from tabwise_server.serving.observing.requests import tell_id, tell_requests
 from tabwise_server.serving.service import CompletionService
 from tabwise_server.settings import ServeSettings
+
+MAX_HEADERS, MAX_HEADER_BYTES = 64, 8_190
+# A connection that is kept alive, or has not yet brought a whole head.
+IDLE_S = 75.0
+ANSWER_S = 2.0  # past the draining's end: for the last answers to be written
 
 
 def make_app(service: CompletionService, settings: ServeSettings) -> web.Application:
@@ -30,34 +33,39 @@ def make_app(service: CompletionService, settings: ServeSettings) -> web.Applica
     Raises SettingsError for a file of keys that cannot be read.
     """
     app = web.Application(
-        middlewares=[answer_errors, check_caller],
+        middlewares=[tell_requests, answer_errors, check_origin, check_caller],
         client_max_size=settings.max_body_bytes,
     )
     app[SERVICE] = service
     app[SETTINGS] = settings
     app[KEYS] = Keys(settings)
+    service.places.crowded = app[KEYS].several
     app.cleanup_ctx.append(_running)
-    app.router.add_post("/v1/tabwise/complete", routes.complete)
-    app.router.add_post("/complete", routes.complete_code)
-    app.router.add_get("/health", routes.health)
-    app.router.add_get("/livez", routes.livez)
-    app.router.add_get("/readyz", routes.readyz)
-    app.router.add_get("/metrics", routes.metrics)
-    add_openai(app)
-    add_llamacpp(app)
-    add_playground(app)
+    app.on_response_prepare.extend((tell_id, tell_browser))
+    for add in (add_ours, add_openai, add_llamacpp, add_health, add_playground):
+        add(app)
     return app
 
 
 def make_runner(app: web.Application) -> web.AppRunner:
     """The runner of `app`: a client that leaves cancels its handler, and when the
-    runner is cleaned up, handlers have `drain_s` to finish."""
+    runner is cleaned up, handlers have a little more than `drain_s` to finish."""
+    parser_log = logging.getLogger(f"{__name__}.http")
+    parser_log.addFilter(_WITHOUT_CONTENT)
     return web.AppRunner(
         app,
         handler_cancellation=True,
         access_log=None,
-        shutdown_timeout=app[SETTINGS].drain_s,
+        logger=parser_log,
+        shutdown_timeout=app[SETTINGS].drain_s + ANSWER_S,
+        keepalive_timeout=IDLE_S,
+        max_headers=MAX_HEADERS,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
     )
+
+
+_WITHOUT_CONTENT = WithoutContent()
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:

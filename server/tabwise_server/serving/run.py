@@ -1,4 +1,4 @@
-"""`tabwise serve` as a process: load, listen, drain, leave."""
+"""`tabwise serve` as a process: load, listen, reload, drain, leave."""
 
 from __future__ import annotations
 
@@ -9,19 +9,11 @@ import logging.handlers
 import os
 import secrets
 import signal
-import ssl
 import time
 from collections.abc import Callable
 
 import attrs
-from aiohttp import web
 
-from tabwise_model.checkpoint import (
-    CheckpointError,
-    load_checkpoint,
-    resolve_checkpoint,
-)
-from tabwise_model.runners.choose import NoRunner, load_runner
 from tabwise_server import __version__
 from tabwise_server.daemon_state import (
     DaemonState,
@@ -29,9 +21,13 @@ from tabwise_server.daemon_state import (
     remove_state,
     write_state,
 )
-from tabwise_server.errors import CheckpointMissing, SettingsError
-from tabwise_server.serving.admission.guards import is_loopback
+from tabwise_server.errors import TabwiseError
+from tabwise_server.serving.admission.limits import Draining
+from tabwise_server.serving.admission.origins import is_loopback
 from tabwise_server.serving.app import make_app, make_runner
+from tabwise_server.serving.engine.loading import make_keeper
+from tabwise_server.serving.listening import listen, load_certificate, tls_context
+from tabwise_server.serving.observing.logs import configure_logging
 from tabwise_server.serving.service import CompletionService
 from tabwise_server.settings import ServeSettings, state_folder
 
@@ -48,165 +44,164 @@ def serve(settings: ServeSettings) -> int:
     """
     if settings.daemon:
         return _serve_daemon(settings)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    configure_logging(settings.log_format)
     if not (settings.api_key or settings.api_keys_file) and not is_loopback(
         settings.host
     ):
         logger.warning("listening on %s without an API key", settings.host)
-    asyncio.run(_serve(settings))
-    return 0
+    return _run(settings)
 
 
 def _serve_daemon(settings: ServeSettings) -> int:
     with contextlib.ExitStack() as lock:
         if not lock.enter_context(exclusive_lock()):
             return 0  # another daemon lives; whoever asked for one will find it
-        _log_to_file()
+        _log_to_file(settings)
         daemon = attrs.evolve(
             settings, host="127.0.0.1", port=0, api_key=secrets.token_urlsafe(32)
         )
         try:
-            asyncio.run(_serve(daemon, lock.close))
+            return _run(daemon, lock.close)
         except Exception:
             logger.exception("the daemon failed")
             raise
         finally:
             remove_state(os.getpid())
+
+
+def _run(settings: ServeSettings, leave: Callable[[], None] | None = None) -> int:
+    process = _Process(settings, leave)
+    asyncio.run(process.serve())
+    if process.service.keeper.given_up.is_set():
+        # an engine that hangs would hang the interpreter's end too
+        remove_state(os.getpid())
+        logging.shutdown()
+        os._exit(1)
     return 0
 
 
-def load_service(settings: ServeSettings) -> CompletionService:
-    """The checkpoint in a runner. Raises CheckpointMissing or SettingsError."""
-    try:
-        checkpoint = load_checkpoint(resolve_checkpoint(settings.checkpoint))
-    except CheckpointError as error:
-        raise CheckpointMissing(str(error)) from error
-    try:
-        runner = load_runner(
-            checkpoint,
-            runner=settings.runner,
-            device=settings.device,
-            threads=settings.threads,
-            n_slots=settings.slots,
-            kv_bytes=settings.kv_bytes,
-            slot_tokens=checkpoint.config.block_size,
-        )
-    except NoRunner as error:
-        raise SettingsError(str(error)) from error
-    return CompletionService(checkpoint, runner, settings)
+class _Process:
+    """One run. leave: called when draining begins, so that a successor need not wait
+    for the last answers."""
 
+    def __init__(
+        self, settings: ServeSettings, leave: Callable[[], None] | None
+    ) -> None:
+        """Raises CheckpointMissing or SettingsError."""
+        self._settings = settings
+        self._leave = leave
+        self._tls = tls_context(settings)
+        self._port = settings.port
+        self._told = asyncio.Event()  # to leave
+        self._reloading: asyncio.Task[None] | None = None
+        self.service = CompletionService(make_keeper(settings), settings)
 
-async def _serve(
-    settings: ServeSettings, leave: Callable[[], None] | None = None
-) -> None:
-    """Serve until told to stop, then drain. leave: called when draining begins, so
-    that a successor need not wait for the last answers."""
-    service = load_service(settings)
-    told = _listen_to_signals()
-    runner = make_runner(make_app(service, settings))
-    await runner.setup()
-    try:
-        port = await _listen(runner, settings)
+    async def serve(self) -> None:
+        """Serve until told to stop, then drain."""
+        self._listen_to_signals()
+        runner = make_runner(make_app(self.service, self._settings))
+        await runner.setup()
+        try:
+            self._port = await listen(runner, self._settings, self._tls)
+            self._tell_where()
+            await self._until_told()
+            self._begin_to_drain()
+        finally:
+            # stops listening, and waits for those being answered, at most drain_s
+            await runner.cleanup()
+
+    def _tell_where(self) -> None:
+        service, settings = self.service, self._settings
         logger.info(
-            "%s on %s, %d slots: http://%s:%d", service.checkpoint.name,
-            service.device, service.engine.runner.n_slots, settings.host, port,
+            "%s on %s, %d slots: http%s://%s:%d", service.checkpoint.name,
+            service.device, service.engine.runner.n_slots,
+            "s" if self._tls else "", settings.host, self._port,
         )  # fmt: skip
         if settings.daemon:
-            write_state(_state(service, settings, port))
-        await _until_told(told, service, settings.idle_exit_s if settings.daemon else 0)
+            write_state(self._state())
+
+    def _begin_to_drain(self) -> None:
+        """Take nothing new; what is not done in time is answered all the same."""
+        service = self.service
         service.places.draining = True
         logger.info("leaving; %d requests to finish", service.places.taken)
         remove_state(os.getpid())
-        if leave is not None:
-            leave()
-    finally:
-        # stops listening, and waits for those being answered, at most drain_s
-        await runner.cleanup()
+        if self._leave is not None:
+            self._leave()
+        over = Draining("the server has shut down; ask another")
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._settings.drain_s, service.keeper.close, over)
 
+    async def _until_told(self) -> None:
+        """Return when told, when the engine is beyond help, or, a daemon, after
+        `idle_exit_s` without requests (0: never)."""
+        gone = asyncio.create_task(self.service.keeper.given_up.wait())
+        gone.add_done_callback(lambda _: self._told.set())
+        idle_exit_s = self._settings.idle_exit_s if self._settings.daemon else 0
+        while not self._told.is_set():
+            idle = time.monotonic() - self.service.last_request
+            if idle_exit_s and idle >= idle_exit_s and not self.service.places.taken:
+                logger.info("idle for %.0f s", idle)
+                break
+            pause = max(idle_exit_s - idle, MIN_PAUSE_S) if idle_exit_s else None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), pause)
+        gone.cancel()
 
-async def _listen(runner: web.AppRunner, settings: ServeSettings) -> int:
-    """Listen; returns the port. Raises SettingsError if it is taken."""
-    site = web.TCPSite(
-        runner, settings.host, settings.port, ssl_context=tls_context(settings)
-    )
-    try:
-        await site.start()
-    except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
-            "choose another with --port"
-        ) from error
-    return int(runner.addresses[0][1])
-
-
-def tls_context(settings: ServeSettings) -> ssl.SSLContext | None:
-    """TLS 1.2 or newer with the certificate that is set; None without one. Raises
-    SettingsError."""
-    if settings.tls_cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"tls_cert {settings.tls_cert} cannot be used: {error}"
-        ) from error
-    return context
-
-
-def _listen_to_signals() -> asyncio.Event:
-    """The event that SIGTERM and SIGINT set."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(NotImplementedError):  # Windows
-            loop.add_signal_handler(name, _tell, told)
-    return told
+            for name in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(name, self._stop)
+            loop.add_signal_handler(signal.SIGHUP, self._start_reload)
 
+    def _stop(self) -> None:
+        """The first signal asks to drain; a second ends the process at once."""
+        if self._told.is_set():
+            remove_state(os.getpid())
+            os._exit(1)
+        self._told.set()
 
-async def _until_told(
-    told: asyncio.Event, service: CompletionService, idle_exit_s: float
-) -> None:
-    """Return when told, or after `idle_exit_s` without requests (0: never)."""
-    while not told.is_set():
-        idle = time.monotonic() - service.last_request
-        if idle_exit_s and idle >= idle_exit_s and not service.places.taken:
-            logger.info("idle for %.0f s", idle)
+    def _start_reload(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        """Serve certificate and checkpoint as they lie now; what cannot be used changes
+        nothing and is logged."""
+        try:
+            if self._tls is not None:
+                load_certificate(self._tls, self._settings)
+            changed = await self.service.keeper.reload()
+        except (TabwiseError, TimeoutError) as error:
+            logger.error("reloading failed, what was served is: %s", error)
             return
-        pause = max(idle_exit_s - idle, MIN_PAUSE_S) if idle_exit_s else None
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), pause)
+        name = self.service.checkpoint.name
+        logger.info(
+            "reloaded; checkpoint %s is %s", name, "new" if changed else "the same"
+        )
+        if self._settings.daemon:
+            write_state(self._state())
+
+    def _state(self) -> DaemonState:
+        assert self._settings.api_key is not None
+        return DaemonState(
+            pid=os.getpid(),
+            port=self._port,
+            token=self._settings.api_key,
+            started=time.time(),
+            version=__version__,
+            checkpoint=self.service.checkpoint.digest,
+        )
 
 
-def _tell(told: asyncio.Event) -> None:
-    """The first signal asks to drain; a second ends the process at once."""
-    if told.is_set():
-        remove_state(os.getpid())
-        os._exit(1)
-    told.set()
-
-
-def _state(
-    service: CompletionService, settings: ServeSettings, port: int
-) -> DaemonState:
-    assert settings.api_key is not None
-    return DaemonState(
-        pid=os.getpid(),
-        port=port,
-        token=settings.api_key,
-        started=time.time(),
-        version=__version__,
-        checkpoint=service.checkpoint.digest,
-    )
-
-
-def _log_to_file() -> None:
+def _log_to_file(settings: ServeSettings) -> None:
     """Log into the state folder, readable by the user alone (it is 0700)."""
+    file = state_folder() / "daemon.log"
     handler = logging.handlers.RotatingFileHandler(
-        state_folder() / "daemon.log", maxBytes=LOG_BYTES, backupCount=1
+        file, maxBytes=LOG_BYTES, backupCount=1
     )
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler]
-    )
-    (state_folder() / "daemon.log").chmod(0o600)
+    configure_logging(settings.log_format, handler)
+    file.chmod(0o600)
+    # one person's keystrokes need no line each
+    logging.getLogger("tabwise_server.serving.observing.requests").setLevel("WARNING")

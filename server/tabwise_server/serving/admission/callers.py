@@ -12,6 +12,7 @@ from tabwise_server.settings import ServeSettings
 logger = logging.getLogger(__name__)
 
 ANYONE = "anyone"  # the caller's name where no key is asked for
+OWN = "api_key"  # that of the key in the settings
 MIN_KEY_CHARS = 16
 
 
@@ -21,7 +22,7 @@ class Keys:
 
     def __init__(self, settings: ServeSettings) -> None:
         """Raises SettingsError if the file cannot be read or says nonsense."""
-        self._own = {} if settings.api_key is None else {"api_key": settings.api_key}
+        self._own = {} if settings.api_key is None else {OWN: settings.api_key}
         self._file = Path(settings.api_keys_file) if settings.api_keys_file else None
         self._seen: tuple[int, int] | None = None
         self._listed: dict[str, str] = {}
@@ -32,6 +33,10 @@ class Keys:
     @property
     def asked_for(self) -> bool:
         return bool(self._own) or self._file is not None
+
+    def several(self) -> bool:
+        """Whether there is more than one key."""
+        return len(self._listed) + len(self._own) > 1
 
     def caller_of(self, header: str) -> str:
         """The name that belongs to an Authorization header. Raises Unauthorized."""
@@ -79,6 +84,8 @@ def read_keys(file: Path) -> dict[str, str]:
                 f"{file}, line {number}: write `NAME KEY`, the key of at least "
                 f"{MIN_KEY_CHARS} characters"
             )
+        if words[0] in (OWN, ANYONE):
+            raise SettingsError(f"{file}, line {number}: {words[0]} is our own name")
         if words[0] in found:
             raise SettingsError(f"{file}, line {number}: {words[0]} stands there twice")
         found[words[0]] = words[1]

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
+import math
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from tabwise_server.errors import Overloaded, TabwiseError, Unauthorized
-from tabwise_server.serving.app_keys import CALLER, KEYS, SERVICE, SETTINGS
+from tabwise_server.serving.app_keys import CALLER, KEYS, SERVICE
+from tabwise_server.serving.observing.requests import note
 
 logger = logging.getLogger(__name__)
 
 # the playground's page asks for the key itself
 PAGES = ("/", "/playground.js", "/playground.css")
-OPEN_ROUTES = frozenset(("/health", "/livez", "/readyz", *PAGES))
+OPEN_ROUTES = frozenset(("/health", "/livez", "/readyz", "/openapi.json", *PAGES))
 
 CLIENT_LEFT = 499  # nginx's name for it; only ever seen in an access log
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class ForeignOrigin(TabwiseError):
-    """A web page of another origin asks: any page may, a browser sends it along."""
-
-    status = 403
-    code = "foreign_origin"
 
 
 @web.middleware
@@ -38,6 +32,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except TabwiseError as error:
         request.app[SERVICE].metrics.rejected.labels(error.code).inc()
+        note(error=error.code)
         return _of_ours(error)
     except web.HTTPException as error:
         if error.status < 400:
@@ -47,8 +42,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _json_error(error.status, name, message, None, error.headers)
     except ConnectionResetError:
         return web.Response(status=CLIENT_LEFT)  # to nobody
-    except Exception:
-        logger.exception("%s %s failed", request.method, request.path)
+    except Exception as error:  # noqa: BLE001 - it must be answered
+        # where, not what: an error's text may quote the request
+        where = "".join(traceback.format_tb(error.__traceback__))
+        kind = type(error).__name__
+        logger.error("%s in %s %s\n%s", kind, request.method, request.path, where)
         request.app[SERVICE].metrics.rejected.labels("internal_error").inc()
         said = "internal error; see the server's log"
         return _json_error(500, "internal_error", said)
@@ -56,49 +54,18 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 @web.middleware
 async def check_caller(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Ask for the key where there is one; refuse pages of other origins."""
-    settings = request.app[SETTINGS]
+    """Ask for the key where there is one."""
     if request.path not in OPEN_ROUTES:
         header = request.headers.get("Authorization", "")
         request[CALLER] = request.app[KEYS].caller_of(header)
-    origin = request.headers.get("Origin")
-    if origin is not None and not may_ask(
-        origin, request.host, settings.allowed_origins
-    ):
-        raise ForeignOrigin(
-            f"requests from pages of {origin} are refused; allowed_origins allows them"
-        )
+        note(caller=request[CALLER])
     return await handler(request)
-
-
-def may_ask(origin: str, host: str, allowed: str) -> bool:
-    """Whether a page of `origin` may ask a server that it calls `host`.
-
-    It may if `allowed` names it ("*": any), or if it is the server's own page on this
-    machine. That origin and host agree is not enough: a foreign name can be made to
-    point to a loopback address (DNS rebinding), and then they do agree.
-    """
-    names = [name.strip() for name in allowed.split(",")]
-    if "*" in names or origin in names:
-        return True
-    parts = urlsplit(origin)
-    return parts.netloc == host and is_loopback(parts.hostname or "")
-
-
-def is_loopback(name: str) -> bool:
-    """Whether a host's name or address is this machine's own."""
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _of_ours(error: TabwiseError) -> web.Response:
     headers = {}
     if isinstance(error, Overloaded):
-        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     field = getattr(error, "field", None)

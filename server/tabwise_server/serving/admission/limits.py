@@ -1,12 +1,17 @@
-"""How many requests may be in the house; a place is reserved before any work."""
+"""How much may be in the house; a place is reserved before any work."""
 
 from __future__ import annotations
 
-import contextlib
+import math
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
+
+import attrs
 
 from tabwise_server.errors import Overloaded, TooMany
+
+SHARE = 3  # where there are others: of a caller's places, to each that is free
 
 
 class Draining(Overloaded):
@@ -15,37 +20,120 @@ class Draining(Overloaded):
     code = "draining"
 
 
+@attrs.frozen(kw_only=True)
+class Limits:
+    """requests: waiting or running; tokens: that their prompts may have, together.
+    each: requests of one caller; each_minute: that one caller may begin in a minute.
+    None: no such limit."""
+
+    requests: int
+    tokens: int
+    each: int | None = None
+    each_minute: int | None = None
+
+
+@attrs.define
+class Place:
+    """What one request holds until it is released."""
+
+    places: Places
+    caller: str
+    requests: int = 0
+    tokens: int = 0
+
+    def widen(self, requests: int, tokens: int) -> None:
+        """Hold more. Raises as `Places.reserve` does, and then holds what it held."""
+        self.places.take(self.caller, requests, tokens)
+        self.requests += requests
+        self.tokens += tokens
+
+    def release(self) -> None:
+        self.places.give_back(self)
+
+
 class Places:
-    """A bounded number of requests, waiting or running, for all and for each caller."""
+    """A bounded number of requests and prompt tokens, for all and for each caller."""
 
-    def __init__(self, count: int, each: int | None = None) -> None:
-        """each: of one caller; None for no such limit."""
-        self._count = count
-        self._each = each
-        self._held: Counter[str] = Counter()
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limits = limits
         self.taken = 0
+        self.tokens = 0
         self.draining = False
+        # whether there may be more than one caller, for whom some must be left
+        self.crowded: Callable[[], bool] = lambda: False
+        self._held: Counter[str] = Counter()
+        self._rates = Rates(limits.each_minute, clock) if limits.each_minute else None
 
-    @contextlib.contextmanager
-    def reserve(self, caller: str) -> Iterator[None]:
-        """Hold a place for the block. Raises TooMany or Overloaded at once if none is
-        free."""
-        if self._each is not None and self._held[caller] >= self._each:
-            raise TooMany(
-                f"this key has {self._each} requests in the house; wait for an answer"
-            )
+    def reserve(self, caller: str, tokens: int) -> Place:
+        """A place for one request. Raises TooMany for what is the caller's own limit,
+        Draining or Overloaded for what is ours."""
         if self.draining:
             raise Draining("the server is shutting down; try another")
-        if self.taken >= self._count:
-            raise Overloaded(
-                f"all {self._count} places are taken; try again in a second"
+        place = Place(self, caller)
+        place.widen(1, tokens)
+        if self._rates is not None:
+            try:
+                self._rates.spend(caller)
+            except TooMany:
+                place.release()
+                raise
+        return place
+
+    def take(self, caller: str, requests: int, tokens: int) -> None:
+        self._check_caller(self._held[caller] + requests)
+        self._check_house(self.taken + requests, self.tokens + tokens)
+        self.taken += requests
+        self.tokens += tokens
+        self._held[caller] += requests
+
+    def give_back(self, place: Place) -> None:
+        self.taken -= place.requests
+        self.tokens -= place.tokens
+        self._held[place.caller] -= place.requests
+        if not self._held[place.caller]:
+            del self._held[place.caller]
+
+    def _check_caller(self, wanted: int) -> None:
+        """Whether one caller may hold so many. Where there are others, the fewer are
+        free the fewer it may hold, so that there is always room for another."""
+        most = math.inf if self.limits.each is None else self.limits.each
+        if self.crowded():
+            free = self.limits.requests - self.taken
+            most = min(most, max(1, SHARE * free))
+        if wanted > most:
+            raise TooMany(
+                f"this key has {wanted - 1} requests in the house; wait for an answer"
             )
-        self.taken += 1
-        self._held[caller] += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
-            self._held[caller] -= 1
-            if not self._held[caller]:
-                del self._held[caller]
+
+    def _check_house(self, requests: int, tokens: int) -> None:
+        if requests > self.limits.requests:
+            raise Overloaded(
+                f"all {self.limits.requests} places are taken; try again in a second"
+            )
+        # one request always fits, however long its prompt
+        if tokens > self.limits.tokens and self.taken:
+            raise Overloaded("too many prompt tokens wait; try again in a second")
+
+
+class Rates:
+    """Requests that each caller may begin: so many in a minute, evenly refilled."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._free: dict[str, tuple[float, float]] = {}  # caller: (how many, when)
+
+    def spend(self, caller: str) -> None:
+        """Raises TooMany with the time until there is one more."""
+        now = self._clock()
+        free, then = self._free.get(caller, (float(self._per_minute), now))
+        free = min(self._per_minute, free + (now - then) * self._per_minute / 60)
+        if free < 1:
+            self._free[caller] = (free, now)
+            raise TooMany(
+                f"this key may ask {self._per_minute} times a minute",
+                retry_after_s=(1 - free) * 60 / self._per_minute,
+            )
+        self._free[caller] = (free - 1, now)

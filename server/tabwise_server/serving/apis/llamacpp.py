@@ -8,16 +8,16 @@ slots, its cache, its time limits) is passed over.
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import attrs
 from aiohttp import web
 
 from tabwise_model.infill import Hole, Wanted
-from tabwise_model.request import Finish, Generation, Sampling, Stop
+from tabwise_model.request import Finish, Generation, Stop
 from tabwise_server.errors import BadRequest
-from tabwise_server.serving.admission.receiving import a_place, read_json
+from tabwise_server.serving.admission.receiving import Ticket, a_place, read_json
 from tabwise_server.serving.apis.fields import (
     Body,
     as_body,
@@ -27,10 +27,11 @@ from tabwise_server.serving.apis.fields import (
     stops_of,
     text_of,
 )
-from tabwise_server.serving.apis.openai import SESSION_HEADER, Progressing
-from tabwise_server.serving.apis.streaming import answer_events
+from tabwise_server.serving.apis.streaming import Piece, answer_events
+from tabwise_server.serving.apis.text import decode_whole
 from tabwise_server.serving.app_keys import SERVICE
-from tabwise_server.serving.service import CompletionService, decode_whole
+from tabwise_server.serving.question import Question
+from tabwise_server.serving.service import CompletionService
 from tabwise_server.wire import MAX_CONTEXT
 
 DEFAULT_TOKENS = 128
@@ -38,16 +39,12 @@ DEFAULT_TOKENS = 128
 
 @attrs.frozen(kw_only=True)
 class Asked:
-    """hole None: `code` is continued. tokens 0: the prompt is only read, so that the
+    """A request as it will be served. tokens 0: the prompt is only read, so that the
     next request finds it in the cache."""
 
-    hole: Hole | None
-    code: str
+    question: Question
     tokens: int
-    sampling: Sampling
-    stops: tuple[bytes, ...]
     stream: bool
-    session: str | None
 
 
 def add_llamacpp(app: web.Application) -> None:
@@ -57,39 +54,44 @@ def add_llamacpp(app: web.Application) -> None:
 
 async def infill(request: web.Request) -> web.StreamResponse:
     """POST /infill"""
-    async with a_place(request):
+    async with a_place(request) as ticket:
         body = as_body(await read_json(request))
         hole = Hole(
             prefix=text_of(body, "input_prefix") + text_of(body, "prompt"),
             suffix=text_of(body, "input_suffix"),
             context=_extra(body),
         )
-        return await _answer(request, _read(request, body, hole, ""))
+        return await _answer(request, ticket, _read(body, hole))
 
 
 async def completion(request: web.Request) -> web.StreamResponse:
     """POST /completion"""
-    async with a_place(request):
+    async with a_place(request) as ticket:
         body = as_body(await read_json(request))
         code = text_of(body, "prompt")
         if not code:
             raise BadRequest("prompt must be a string that is not empty", "prompt")
-        return await _answer(request, _read(request, body, None, code))
+        return await _answer(request, ticket, _read(body, code))
 
 
-def _read(request: web.Request, body: Body, hole: Hole | None, code: str) -> Asked:
+def _read(body: Body, about: Hole | str) -> Asked:
+    tokens = new_tokens_of(body, "n_predict", DEFAULT_TOKENS)
     return Asked(
-        hole=hole,
-        code=code,
-        tokens=new_tokens_of(body, "n_predict", DEFAULT_TOKENS),
-        sampling=sampling_of(body, 0.0),
-        stops=stops_of(body),
+        question=Question(
+            about=about,
+            wanted=Wanted(
+                max_new_tokens=max(1, tokens),
+                stop=Stop.NONE,
+                sampling=sampling_of(body, 0.0),
+            ),
+            stop_texts=stops_of(body),
+        ),
+        tokens=tokens,
         stream=flag_of(body, "stream"),
-        session=request.headers.get(SESSION_HEADER),
     )
 
 
-def _extra(body: Body) -> list[tuple[str, str]]:
+def _extra(body: Body) -> tuple[tuple[str, str], ...]:
     """`input_extra`: (path, text) of other files."""
     extra = body.get("input_extra") or []
     if not isinstance(extra, list) or len(extra) > MAX_CONTEXT:
@@ -101,43 +103,24 @@ def _extra(body: Body) -> list[tuple[str, str]]:
         if not isinstance(one, dict):
             raise BadRequest("input_extra must hold objects", "input_extra")
         chunks.append((text_of(one, "filename", "tmp"), text_of(one, "text")))
-    return chunks
+    return tuple(chunks)
 
 
-async def _answer(request: web.Request, asked: Asked) -> web.StreamResponse:
+async def _answer(
+    request: web.Request, ticket: Ticket, asked: Asked
+) -> web.StreamResponse:
     service = request.app[SERVICE]
+    start = partial(service.answer, asked.question, ticket.asker)
     if not asked.stream:
-        result = await _generate(service, asked, None)
+        result = await start()
         return web.json_response(_last(service, asked, result, _text(asked, result)))
 
-    def events(piece: str | Generation) -> list[Any]:
-        if isinstance(piece, str):
-            return [{"content": piece, "stop": False}]
-        return [_last(service, asked, piece, "")]
+    def events(_: int, piece: Piece | Generation) -> list[Any]:
+        if isinstance(piece, Generation):
+            return [_last(service, asked, piece, "")]
+        return [{"content": piece.text, "stop": False}] if asked.tokens else []
 
-    return await answer_events(request, lambda p: _generate(service, asked, p), events)
-
-
-def _generate(
-    service: CompletionService, asked: Asked, progress: Progressing
-) -> Coroutine[Any, Any, Generation]:
-    tokens = max(1, asked.tokens)
-    if asked.hole is None:
-        return service.go_on(
-            asked.code,
-            tokens,
-            asked.sampling,
-            stop_texts=asked.stops,
-            progress=progress,
-        )
-    wanted = Wanted(max_new_tokens=tokens, stop=Stop.NONE, sampling=asked.sampling)
-    return service.fill(
-        asked.hole,
-        wanted,
-        stop_texts=asked.stops,
-        progress=progress,
-        session=asked.session,
-    )
+    return await answer_events(request, [start], events)
 
 
 def _text(asked: Asked, result: Generation) -> str:

@@ -5,10 +5,10 @@ them. A prompt in our own fill-in-the-middle form counts as prefix and suffix.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +16,7 @@ import attrs
 from aiohttp import web
 
 from tabwise_model.infill import Hole, Wanted
-from tabwise_model.request import Finish, Generation, Progress, Sampling, Stop
+from tabwise_model.request import Finish, Generation, Stop
 from tabwise_model.tokenizer import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX
 from tabwise_server.errors import BadRequest
 from tabwise_server.serving.admission.receiving import a_place, read_json
@@ -31,46 +31,36 @@ from tabwise_server.serving.apis.fields import (
     text_of,
     whole_of,
 )
-from tabwise_server.serving.apis.streaming import answer_events
+from tabwise_server.serving.apis.streaming import Piece, Start, answer_events
+from tabwise_server.serving.apis.text import decode_whole
 from tabwise_server.serving.app_keys import SERVICE
-from tabwise_server.serving.service import CompletionService, decode_whole
+from tabwise_server.serving.question import Question
+from tabwise_server.serving.service import CompletionService
 
 MAX_CHOICES = 4
-SESSION_HEADER = "X-Tabwise-Session"
 FINISH: Mapping[Finish, str] = MappingProxyType({Finish.LENGTH: "length"})
-_PREFIX_FIRST = re.compile(
-    re.escape(FIM_PREFIX)
-    + "(?P<prefix>.+?)"
-    + re.escape(FIM_SUFFIX)
-    + "(?P<suffix>.*)"
-    + re.escape(FIM_MIDDLE),
-    re.DOTALL,
-)
-_SUFFIX_FIRST = re.compile(
-    re.escape(FIM_PREFIX + FIM_SUFFIX)
-    + "(?P<suffix>.*)"
-    + re.escape(FIM_MIDDLE)
-    + "(?P<prefix>.*)",
-    re.DOTALL,
-)
-
-Progressing = Callable[[Progress], None] | None
 
 
 @attrs.frozen(kw_only=True)
 class Asked:
-    """A request as it will be served. suffix None: plain continuation."""
+    """A request as it will be served."""
 
-    prefix: str
-    suffix: str | None
-    max_tokens: int
-    sampling: Sampling
-    stops: tuple[bytes, ...]
+    question: Question
     choices: int
     stream: bool
     stream_usage: bool
     logprobs: bool
-    session: str | None
+
+    def nth(self, number: int) -> Question:
+        """The question for one of the choices: another seed each."""
+        wanted = self.question.wanted
+        seed = wanted.sampling.seed
+        if seed is None or not number:
+            return self.question
+        sampling = attrs.evolve(wanted.sampling, seed=seed + number)
+        return attrs.evolve(
+            self.question, wanted=attrs.evolve(wanted, sampling=sampling)
+        )
 
 
 def add_openai(app: web.Application) -> None:
@@ -88,119 +78,105 @@ async def models(request: web.Request) -> web.Response:
 
 async def completions(request: web.Request) -> web.StreamResponse:
     """POST /v1/completions"""
-    async with a_place(request):
-        body = as_body(await read_json(request))
-        asked = read(body, request.headers.get(SESSION_HEADER))
+    async with a_place(request) as ticket:
+        asked = read(as_body(await read_json(request)))
         service = request.app[SERVICE]
+        others = asked.choices - 1
+        ticket.place.widen(others, others * service.context_tokens)
+        starts = [
+            partial(service.answer, asked.nth(n), ticket.asker)
+            for n in range(asked.choices)
+        ]
         if asked.stream:
-            return await _stream(request, service, asked)
+            return await _stream(request, service, asked, starts)
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(_generate(service, _nth(asked, n), None))
-                for n in range(asked.choices)
-            ]
+            tasks = [group.create_task(start()) for start in starts]
         return web.json_response(_whole(service, asked, [t.result() for t in tasks]))
 
 
-def read(body: Body, session: str | None) -> Asked:
+def read(body: Body) -> Asked:
     """Raises BadRequest naming the field."""
     for field in ("presence_penalty", "frequency_penalty"):
         number_of(body, field, 0, 0, 0)
     if flag_of(body, "echo"):
         raise BadRequest("echo is not served: the prompt is yours", field="echo")
-    choices = whole_of(body, "n", 1, 1, MAX_CHOICES)
-    stream = flag_of(body, "stream")
-    if stream and choices > 1:
-        raise BadRequest("n must be 1 for a stream", field="n")
-    prefix, suffix = _texts(body)
     options = body.get("stream_options")
     return Asked(
-        prefix=prefix,
-        suffix=suffix,
-        max_tokens=new_tokens_of(body, "max_tokens", 16),
-        sampling=sampling_of(body, 1.0),
-        stops=stops_of(body),
-        choices=choices,
-        stream=stream,
+        question=Question(
+            about=_about(body),
+            wanted=Wanted(
+                max_new_tokens=max(1, new_tokens_of(body, "max_tokens", 16)),
+                stop=Stop.NONE,
+                sampling=sampling_of(body, 1.0),
+            ),
+            stop_texts=stops_of(body),
+        ),
+        choices=whole_of(body, "n", 1, 1, MAX_CHOICES),
+        stream=flag_of(body, "stream"),
         stream_usage=isinstance(options, dict) and bool(options.get("include_usage")),
         logprobs=whole_of(body, "logprobs", -1, -1, 5) >= 0,
-        session=session,
     )
 
 
-def _texts(body: Body) -> tuple[str, str | None]:
-    """(prefix, suffix); suffix None where there is no hole."""
+def _about(body: Body) -> Hole | str:
+    """The hole, or where there is none the code to continue."""
     prompt = body.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     if not isinstance(prompt, str):
         raise BadRequest("prompt must be a string", field="prompt")
     if body.get("suffix") is not None:
-        return prompt, text_of(body, "suffix")
-    hole = _SUFFIX_FIRST.search(prompt) or _PREFIX_FIRST.search(prompt)
+        return Hole(prefix=prompt, suffix=text_of(body, "suffix"))
+    hole = _written_hole(prompt)
     if hole is not None:
-        return hole["prefix"], hole["suffix"]
+        return hole
     if not prompt:
         raise BadRequest("prompt must not be empty", field="prompt")
-    return prompt, None
+    return prompt
 
 
-def _nth(asked: Asked, number: int) -> Asked:
-    """The request for the n-th choice: another seed each."""
-    seed = asked.sampling.seed
-    if seed is None or not number:
-        return asked
-    return attrs.evolve(
-        asked, sampling=attrs.evolve(asked.sampling, seed=seed + number)
-    )
-
-
-def _generate(
-    service: CompletionService, asked: Asked, progress: Progressing
-) -> Coroutine[Any, Any, Generation]:
-    if asked.suffix is None:
-        return service.go_on(
-            asked.prefix,
-            max(1, asked.max_tokens),
-            asked.sampling,
-            stop_texts=asked.stops,
-            progress=progress,
-        )
-    return service.fill(
-        Hole(prefix=asked.prefix, suffix=asked.suffix),
-        Wanted(
-            max_new_tokens=max(1, asked.max_tokens),
-            stop=Stop.NONE,
-            sampling=asked.sampling,
-        ),
-        stop_texts=asked.stops,
-        progress=progress,
-        session=asked.session,
-    )
+def _written_hole(prompt: str) -> Hole | None:
+    """The hole of a prompt that a client put together itself, with our sentinels."""
+    _, suffix_first, rest = prompt.partition(FIM_PREFIX + FIM_SUFFIX)
+    if suffix_first:
+        suffix, found, prefix = rest.rpartition(FIM_MIDDLE)
+        return Hole(prefix=prefix, suffix=suffix) if found else None
+    _, _, rest = prompt.partition(FIM_PREFIX)
+    prefix, _, rest = rest.partition(FIM_SUFFIX)
+    suffix, found, _ = rest.rpartition(FIM_MIDDLE)
+    return Hole(prefix=prefix, suffix=suffix) if found else None
 
 
 async def _stream(
-    request: web.Request, service: CompletionService, asked: Asked
+    request: web.Request,
+    service: CompletionService,
+    asked: Asked,
+    starts: Sequence[Start],
 ) -> web.StreamResponse:
     head = _head(service)
+    finished: list[Generation] = []
 
-    def choice(text: str, reason: str | None) -> dict[str, Any]:
-        one = {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
+    def choice(index: int, piece: Piece | Generation) -> dict[str, Any]:
+        one: dict[str, Any] = {"index": index, "text": "", "finish_reason": None}
+        one["logprobs"] = None
+        if isinstance(piece, Generation):
+            one["finish_reason"] = _reason(piece)
+        else:
+            one["text"] = piece.text
+            one["logprobs"] = _logprobs(service, piece) if asked.logprobs else None
         return {**head, "choices": [one]}
 
-    def events(piece: str | Generation) -> list[Any]:
-        if isinstance(piece, str):
-            return [choice(piece, None)]
-        usage = {**head, "choices": [], "usage": _usage([piece])}
-        return [
-            choice("", _reason(piece)),
-            *([usage] if asked.stream_usage else []),
-            "[DONE]",
-        ]
+    def events(index: int, piece: Piece | Generation) -> list[Any]:
+        found: list[Any] = [choice(index, piece)]
+        if isinstance(piece, Generation):
+            finished.append(piece)
+            if len(finished) == asked.choices:
+                if asked.stream_usage:
+                    found.append({**head, "choices": [], "usage": _usage(finished)})
+                found.append("[DONE]")
+        return found
 
-    return await answer_events(
-        request, lambda progress: _generate(service, asked, progress), events
-    )
+    return await answer_events(request, starts, events)
 
 
 def _whole(
@@ -242,16 +218,18 @@ def _usage(results: Sequence[Generation]) -> dict[str, Any]:
     }
 
 
-def _logprobs(service: CompletionService, result: Generation) -> dict[str, Any]:
+def _logprobs(service: CompletionService, found: Generation | Piece) -> dict[str, Any]:
+    """Of the chosen tokens; where each begins counts from the completion's start."""
     tokenizer = service.checkpoint.tokenizer
-    texts = [tokenizer.decode([token]) for token in result.tokens]
-    offsets, at = [], 0
+    texts = [tokenizer.decode([token]) for token in found.tokens]
+    at = found.begins if isinstance(found, Piece) else 0
+    offsets = []
     for text in texts:
         offsets.append(at)
         at += len(text)
     return {
         "tokens": texts,
-        "token_logprobs": result.logprobs,
+        "token_logprobs": list(found.logprobs),
         "top_logprobs": None,
         "text_offset": offsets,
     }

@@ -11,7 +11,7 @@ from importlib.resources import files
 import attrs
 from aiohttp import web
 
-from tabwise_server.serving.admission.receiving import read_json
+from tabwise_server.serving.admission.receiving import holding_place, read_json
 from tabwise_server.serving.app_keys import SERVICE
 from tabwise_server.wire import structure
 
@@ -62,11 +62,12 @@ async def asset(request: web.Request) -> web.Response:
 async def tokenize(request: web.Request) -> web.Response:
     """The pieces of a text: {"tokens": [{"id", "text"}]}; bytes of a character that is
     split show as U+FFFD."""
-    wanted = structure(TokenizeRequest, await read_json(request))
-    tokenizer = request.app[SERVICE].checkpoint.tokenizer
-    ids = tokenizer.encode(wanted.text[-TOKENIZE_CHARS:])
-    pieces = [{"id": i, "text": tokenizer.decode([i])} for i in ids]
-    return web.json_response({"tokens": pieces})
+    with holding_place(request):
+        wanted = structure(TokenizeRequest, await read_json(request))
+        tokenizer = request.app[SERVICE].checkpoint.tokenizer
+        ids = tokenizer.encode(wanted.text[-TOKENIZE_CHARS:])
+        pieces = [{"id": i, "text": tokenizer.decode([i])} for i in ids]
+        return web.json_response({"tokens": pieces})
 
 
 def _read(name: str) -> str:

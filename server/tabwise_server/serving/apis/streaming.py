@@ -1,4 +1,4 @@
-"""A generation as it grows, for server-sent events."""
+"""Generations as they grow, for server-sent events."""
 
 from __future__ import annotations
 
@@ -6,67 +6,108 @@ import asyncio
 import codecs
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import Any
 
+import attrs
 from aiohttp import web
 
 from tabwise_model.request import Generation, Progress
 from tabwise_server.errors import TabwiseError
+from tabwise_server.serving.app_keys import SETTINGS
 
+# Begins a generation, given what it is to call in the engine's thread.
 Start = Callable[[Callable[[Progress], None]], Coroutine[Any, Any, Generation]]
 
 
-async def pieces(start: Start) -> AsyncGenerator[str | Generation, None]:
-    """New text whenever there is some, then the finished generation.
+@attrs.frozen
+class Piece:
+    """What has come since the piece before. begins: characters that came before it."""
 
-    start: begins the generation, given what it is to call in the engine's thread.
-    Closing the iterator cancels the work.
-    """
+    text: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    begins: int
+
+
+class _Growing:
+    """One generation's text so far, as characters."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._bytes = self._tokens = self._characters = 0
+
+    def grow(self, found: Progress | Generation) -> Piece | None:
+        """What is new, if it has a character at least."""
+        text = self._decoder.decode(found.text[self._bytes :])
+        self._bytes = len(found.text)
+        if not text:
+            return None
+        new = slice(self._tokens, None)
+        begins = self._characters
+        self._tokens = len(found.tokens)
+        self._characters += len(text)
+        return Piece(text, tuple(found.tokens[new]), tuple(found.logprobs[new]), begins)
+
+
+async def pieces(
+    starts: Sequence[Start],
+) -> AsyncGenerator[tuple[int, Piece | Generation], None]:
+    """(which, new text) whenever one of them has some, and (which, the finished
+    generation) as each ends. Closing the iterator cancels the work."""
     loop = asyncio.get_running_loop()
-    grown: asyncio.Queue[Progress | None] = asyncio.Queue()
+    news: asyncio.Queue[tuple[int, Progress | None]] = asyncio.Queue()
 
-    def progress(found: Progress) -> None:
-        loop.call_soon_threadsafe(grown.put_nowait, found)
+    def begin(which: int, start: Start) -> asyncio.Task[Generation]:
+        def progress(found: Progress) -> None:
+            loop.call_soon_threadsafe(news.put_nowait, (which, found))
 
-    task = asyncio.create_task(start(progress))
-    task.add_done_callback(lambda _: grown.put_nowait(None))
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    told = 0
+        task = asyncio.create_task(start(progress))
+        task.add_done_callback(lambda _: news.put_nowait((which, None)))
+        return task
+
+    tasks = [begin(which, start) for which, start in enumerate(starts)]
+    growing = [_Growing() for _ in starts]
     try:
-        while (found := await grown.get()) is not None:
-            if text := decoder.decode(found.text[told:]):
-                yield text
-            told = len(found.text)
-        result = task.result()
-        if text := decoder.decode(result.text[told:]):
-            yield text
-        yield result
+        for _ in starts:
+            which, found = await news.get()
+            while found is not None:
+                if piece := growing[which].grow(found):
+                    yield which, piece
+                which, found = await news.get()
+            result = tasks[which].result()
+            if piece := growing[which].grow(result):
+                yield which, piece
+            yield which, result
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def answer_events(
-    request: web.Request, start: Start, events: Callable[[str | Generation], list[Any]]
+    request: web.Request,
+    starts: Sequence[Start],
+    events: Callable[[int, Piece | Generation], list[Any]],
 ) -> web.StreamResponse:
     """Answer with the events of each piece. What fails before the first is a plain
     answer; after it, an event with the error ends the stream.
 
-    Raises ConnectionResetError where the client has left; its work is cancelled.
+    Raises ConnectionResetError where the client has left, or does not read; its work is
+    cancelled.
     """
     response: web.StreamResponse | None = None
     try:
         # closed here and now, not when its last reference goes
-        async with contextlib.aclosing(pieces(start)) as found:
-            async for piece in found:
-                response = response or await _begin(request)
-                for event in events(piece):
-                    await _send(response, event)
+        async with contextlib.aclosing(pieces(starts)) as found:
+            async for which, piece in found:
+                for event in events(which, piece):
+                    response = response or await _begin(request)
+                    await _send(request, response, event)
     except TabwiseError as error:
         if response is None:
             raise
         said = {"code": error.code, "message": str(error)}
-        await _send(response, {"error": said})
+        await _send(request, response, {"error": said})
     assert response is not None
     return response
 
@@ -84,6 +125,13 @@ async def _begin(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _send(response: web.StreamResponse, event: Any) -> None:
+async def _send(request: web.Request, response: web.StreamResponse, event: Any) -> None:
+    """Raises ConnectionResetError; a client that reads too slowly is sent away."""
     text = event if isinstance(event, str) else json.dumps(event)
-    await response.write(f"data: {text}\n\n".encode())
+    try:
+        async with asyncio.timeout(request.app[SETTINGS].write_timeout_s):
+            await response.write(f"data: {text}\n\n".encode())
+    except TimeoutError as error:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client does not read") from error

@@ -2,7 +2,7 @@
 
 The thread alone touches the engine. It sleeps when there is nothing to do, and is woken
 by a submit or a cancel; results go back to the loop as futures. Whatever goes wrong in
-the thread, every request is answered.
+the thread, every request is answered, by its deadline at the latest.
 """
 
 from __future__ import annotations
@@ -18,15 +18,23 @@ from collections.abc import Callable
 from tabwise_model.engine import Engine
 from tabwise_model.request import Finish, Generation, GenerationRequest
 from tabwise_server.errors import (
-    BackendUnavailable,
     DeadlineExceeded,
     EngineFailed,
+    Overloaded,
     TabwiseError,
 )
 
 logger = logging.getLogger(__name__)
 
 JOIN_S = 5.0  # how long a stop waits for the step that is being made
+LATE_S = 0.05  # past a deadline; by then the engine has told it itself, if it steps
+PASSED = "the deadline passed before the completion was done"
+
+
+class EngineGone(Overloaded):
+    """The engine ended, or hung, with this request; another takes its place."""
+
+    code = "backend_unavailable"
 
 
 class EngineBridge:
@@ -61,30 +69,48 @@ class EngineBridge:
         """The finished generation. Cancelling the caller cancels the request.
 
         Raises DeadlineExceeded, EngineFailed with what the runner said, or
-        BackendUnavailable once the engine has stopped.
+        EngineGone once the engine has ended.
         """
         assert self._loop is not None
         if not self.alive:
-            raise BackendUnavailable("the engine has stopped")
+            raise EngineGone("the engine has ended; ask again in a second")
         future: asyncio.Future[Generation] = self._loop.create_future()
         self._futures[request.id] = future
         self._post(lambda: self._submit(request))
+        last = None if request.deadline is None else request.deadline + LATE_S
         try:
-            result = await future
+            async with asyncio.timeout_at(last):
+                result = await future
+        except TimeoutError as error:
+            self._post(lambda: self._engine.cancel(request.id))
+            raise DeadlineExceeded(PASSED) from error
         except asyncio.CancelledError:
             self._post(lambda: self._engine.cancel(request.id))
             raise
         finally:
             del self._futures[request.id]
-        error = _error_of(result)
-        if error is not None:
-            raise error
+        failure = _error_of(result)
+        if failure is not None:
+            raise failure
         return result
+
+    def abandon(self, error: TabwiseError | None = None) -> None:
+        """Answer everything in flight with `error` and take nothing more; the thread
+        ends when its step does, if ever. Called in the event loop."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._abandon(error)
 
     @property
     def alive(self) -> bool:
         """Whether the engine's thread serves."""
         return not self._ended
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are not answered."""
+        return len(self._futures)
 
     @property
     def stalled_s(self) -> float:
@@ -149,17 +175,18 @@ class EngineBridge:
             if future is not None and not future.done():
                 future.set_result(result)
 
-    def _abandon(self) -> None:
+    def _abandon(self, error: TabwiseError | None = None) -> None:
         """The thread has ended: nobody will answer these, nor any that come."""
         self._ended = True
+        said = "the engine ended with this request; ask again in a second"
         for future in self._futures.values():
             if not future.done():
-                future.set_exception(BackendUnavailable("the engine has stopped"))
+                future.set_exception(error or EngineGone(said))
 
 
 def _error_of(result: Generation) -> TabwiseError | None:
     if result.finish is Finish.EXPIRED:
-        return DeadlineExceeded("the deadline passed before the completion was done")
+        return DeadlineExceeded(PASSED)
     if result.finish is Finish.FAILED:
         logger.error("request %s failed: %s", result.id, result.error)
         return EngineFailed(f"the engine failed: {result.error}")

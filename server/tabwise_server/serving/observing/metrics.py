@@ -6,13 +6,18 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tabwise_model.engine import Engine
+from tabwise_model.engine import EngineCounters
 from tabwise_model.request import Generation
+from tabwise_server.serving.engine.keeper import RESTART_REASONS, Keeper
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.5, 1, 2, 5)
@@ -22,9 +27,9 @@ TOKEN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 class Metrics:
     """One app's metrics; the seed's four under the seed's names."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, keeper: Keeper) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_EngineCollector(engine))
+        self._registry.register(_EngineCollector(keeper))
         self.requests = self._counter(
             "code_completion_requests", "Completion requests answered", "status"
         )
@@ -88,16 +93,19 @@ _ENGINE_COUNTERS: Mapping[str, str] = MappingProxyType(
 
 
 class _EngineCollector(Collector):
-    """The engine's own counters, read when asked."""
+    """The engine's own counters, read when asked; those of the engines that it has
+    replaced are in them."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
 
     def collect(self) -> Iterator[Metric]:
-        engine = self._engine
+        engine, counters = self._keeper.model.engine, self._keeper.counters
         for name, text in _ENGINE_COUNTERS.items():
-            value = getattr(engine.counters, name)
+            value = getattr(counters, name)
             yield CounterMetricFamily(f"tabwise_engine_{name}", text, value)
+        yield _restarts(self._keeper.restarts)
+        yield _batch_sizes(counters)
         gauges = {
             "tabwise_engine_queued": ("Requests waiting for a slot", engine.queued),
             "tabwise_engine_running": ("Requests in a slot", engine.running),
@@ -105,3 +113,24 @@ class _EngineCollector(Collector):
         }
         for name, (text, number) in gauges.items():
             yield GaugeMetricFamily(name, text, number)
+
+
+def _restarts(counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(
+        "tabwise_engine_restarts", "Engines that were replaced", labels=["reason"]
+    )
+    for reason in RESTART_REASONS:
+        family.add_metric([reason], counts.get(reason, 0))
+    return family
+
+
+def _batch_sizes(counters: EngineCounters) -> Metric:
+    """A bucket for each number of bits: sizes up to 1, 3, 7, ..."""
+    *steps, _ = counters.batches.cumsum()[1:].tolist()
+    buckets = [(str(2**bits - 1), n) for bits, n in enumerate(steps, start=1)]
+    return HistogramMetricFamily(
+        "tabwise_engine_batch_size",
+        "Requests in a step",
+        buckets=[*buckets, ("+Inf", int(counters.batches.sum()))],
+        sum_value=counters.batched,
+    )

@@ -1,4 +1,4 @@
-"""The routes' handlers: read, delegate, answer."""
+"""How the server is: for people, for orchestrators, for Prometheus."""
 
 from __future__ import annotations
 
@@ -10,28 +10,15 @@ from aiohttp import web
 from tabwise_server import __version__
 from tabwise_server.errors import EngineFailed, Overloaded
 from tabwise_server.serving.admission.limits import Draining
-from tabwise_server.serving.admission.receiving import a_place, read_json
 from tabwise_server.serving.app_keys import SERVICE
 from tabwise_server.serving.observing.metrics import CONTENT_TYPE
-from tabwise_server.wire import CodeRequest, CompletionRequest, structure, unstructure
-
-STALLED_S = 10.0  # an engine whose step takes so long is wedged
 
 
-async def complete(request: web.Request) -> web.Response:
-    """POST /v1/tabwise/complete"""
-    async with a_place(request) as received:
-        wanted = structure(CompletionRequest, await read_json(request))
-        answer = await request.app[SERVICE].complete(wanted, received)
-        return web.json_response(unstructure(answer))
-
-
-async def complete_code(request: web.Request) -> web.Response:
-    """POST /complete"""
-    async with a_place(request) as received:
-        wanted = structure(CodeRequest, await read_json(request))
-        answer = await request.app[SERVICE].complete_code(wanted, received)
-        return web.json_response(unstructure(answer))
+def add_health(app: web.Application) -> None:
+    app.router.add_get("/health", health)
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
 
 
 async def health(request: web.Request) -> web.Response:
@@ -54,22 +41,25 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def livez(request: web.Request) -> web.Response:
-    """GET /livez: 500 when the engine is wedged or gone."""
-    bridge = request.app[SERVICE].bridge
-    if not bridge.alive:
-        raise EngineFailed("the engine's thread has ended; restart the server")
-    if bridge.stalled_s > STALLED_S:
-        raise EngineFailed(f"the engine's step has taken {bridge.stalled_s:.0f} s")
+    """GET /livez: 500 while the engine hangs or is gone."""
+    keeper = request.app[SERVICE].keeper
+    if not keeper.model.bridge.alive:
+        raise EngineFailed("the engine has ended")
+    if keeper.hangs:
+        stalled_s = keeper.model.bridge.stalled_s
+        raise EngineFailed(f"the engine's step has taken {stalled_s:.0f} s")
     return web.json_response({"status": "alive"})
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """GET /readyz: 503 before the warm-up decode and while draining."""
+    """GET /readyz: 503 before the warm-up decode, while draining, and while the engine
+    does not move."""
     service = request.app[SERVICE]
     if service.places.draining:
         raise Draining("draining")
     if not service.ready:
         raise Overloaded("starting")
+    service.keeper.check()
     return web.json_response({"status": "ready"})
 
 

@@ -1,0 +1,102 @@
+"""One checkpoint in one runner, with its engine: what can be replaced while serving."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import attrs
+
+from tabwise_model.checkpoint import Checkpoint
+from tabwise_model.engine import Engine
+from tabwise_model.infill import MIN_PROMPT, Hole, Infiller
+from tabwise_model.prompt import plain_prompt
+from tabwise_model.request import Generation, GenerationRequest, Progress
+from tabwise_model.runners.protocol import Runner
+from tabwise_server.serving.engine.bridge import EngineBridge
+from tabwise_server.serving.question import Asker, Question
+
+SEARCH_WIDTH = 4  # lines carried on at once; measured in docs/evaluation.md
+# Characters. What the model is shown is far less; the rest is there to be copied from.
+MOST_PREFIX, MOST_SUFFIX, MOST_CONTEXT = 32_000, 8_000, 32_000
+
+
+class ServedModel:
+    """Answers questions once it is started. window: tokens of prompt and answer."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, runner: Runner, prefill_chunk: int = 128
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.device = runner.device
+        self.engine = Engine(runner, checkpoint.tokenizer, prefill_chunk=prefill_chunk)
+        self.bridge = EngineBridge(self.engine)
+        self.window = min(runner.slot_tokens, checkpoint.config.block_size)
+        self.width = min(SEARCH_WIDTH, runner.n_slots)
+        self._infiller = Infiller(checkpoint.tokenizer, self.window)
+        self._ids = itertools.count()
+
+    async def start(self) -> None:
+        """Run the engine, and decode once so that the first user does not wait."""
+        self.bridge.start()
+        prompt = plain_prompt(self.checkpoint.tokenizer, "def warm", window=16)
+        await self.bridge.generate(
+            GenerationRequest(
+                id="warm", prompt=prompt.ids, heal=prompt.heal, max_new_tokens=2
+            )
+        )
+
+    async def stop(self) -> None:
+        await self.bridge.stop()
+
+    async def answer(
+        self,
+        question: Question,
+        asker: Asker,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Generation:
+        """As `EngineBridge.generate`. progress: see `GenerationRequest`."""
+        request = attrs.evolve(
+            self._request(question),
+            id=str(next(self._ids)),
+            owner=asker.owner,
+            session=asker.session,
+            deadline=asker.deadline,
+            stop_texts=question.stop_texts,
+            progress=progress,
+        )
+        return await self.bridge.generate(request)
+
+    def _request(self, question: Question) -> GenerationRequest:
+        """Tokenised; its id and what concerns the asker are yet to be filled in."""
+        wanted, about = question.wanted, question.about
+        if not isinstance(about, str):
+            wanted = attrs.evolve(wanted, width=min(wanted.width, self.width))
+            return self._infiller.request("", nearest(about), wanted)
+        new_tokens = max(1, min(wanted.max_new_tokens, self.window - MIN_PROMPT))
+        prompt = plain_prompt(
+            self.checkpoint.tokenizer, about, window=self.window - new_tokens
+        )
+        return GenerationRequest(
+            id="",
+            prompt=prompt.ids,
+            heal=prompt.heal,
+            max_new_tokens=new_tokens,
+            sampling=wanted.sampling,
+        )
+
+
+def nearest(hole: Hole) -> Hole:
+    """What of `hole` is tokenised: as much as there is, but of very long texts only
+    what is nearest to the cursor, so that none of them holds the server up."""
+    room, context = MOST_CONTEXT, []
+    for path, text in reversed(hole.context):
+        if len(text) <= room:
+            context.append((path, text))
+            room -= len(text)
+    return attrs.evolve(
+        hole,
+        prefix=hole.prefix[-MOST_PREFIX:],
+        suffix=hole.suffix[:MOST_SUFFIX],
+        context=tuple(reversed(context)),
+    )

@@ -1,0 +1,34 @@
+"""What is to be completed, and for whom, whichever API asked."""
+
+from __future__ import annotations
+
+import attrs
+
+from tabwise_model.infill import Hole, Wanted
+
+
+@attrs.frozen(kw_only=True)
+class Question:
+    """about: a hole to fill, or code to continue left to right, of which `wanted` then
+    says how many tokens and how they are chosen. stop_texts: the text ends before the
+    first of them."""
+
+    about: Hole | str
+    wanted: Wanted
+    stop_texts: tuple[bytes, ...] = ()
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether asking again gives the same answer."""
+        sampling = self.wanted.sampling
+        return sampling.temperature == 0 or sampling.seed is not None
+
+
+@attrs.frozen(kw_only=True)
+class Asker:
+    """owner: whose key it is; session: their document, None for none. deadline:
+    monotonic seconds after which no answer is wanted, None for no end."""
+
+    owner: str = ""
+    session: str | None = None
+    deadline: float | None = None

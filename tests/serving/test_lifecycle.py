@@ -1,0 +1,165 @@
+"""Engines that end or hang are replaced, and checkpoints too, without downtime."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from support.backend import (
+    FAKE,
+    HeldRunner,
+    RunningBackend,
+    entered,
+    running_backend,
+    until,
+)
+from tabwise_model.checkpoint import Checkpoint
+from tabwise_model.request import Generation
+from tabwise_server.errors import CheckpointMissing
+from tabwise_server.serving.engine.keeper import MOST_RESTARTS
+from tabwise_server.serving.engine.model import ServedModel
+
+BODY = {"code": "x = ", "max_tokens": 4}
+RESTARTS = 'tabwise_engine_restarts_total{reason="%s"}'
+
+# A thread that ends by SystemExit is what some of these tests are about.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)
+
+
+def fresh(checkpoint: Checkpoint) -> ServedModel:
+    return ServedModel(checkpoint, HeldRunner())
+
+
+def ask(backend: RunningBackend) -> asyncio.Task[tuple[int, dict[str, Any]]]:
+    return asyncio.create_task(backend.post("/complete", BODY))
+
+
+def end_thread(*_: Any) -> None:
+    raise SystemExit  # ends a thread without a traceback
+
+
+async def test_an_engine_that_ends_is_replaced_and_its_requests_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, build=fresh, stall_s=0.4) as backend:
+        first = backend.service.keeper.model
+        runner.hold()
+        tasks = [ask(backend) for _ in range(3)]
+        await entered(runner)
+        monkeypatch.setattr(first.engine, "_postprocess", end_thread)
+        runner.release()
+        for status, answer in await asyncio.gather(*tasks):
+            assert (status, answer["error"]["code"]) == (503, "backend_unavailable")
+        await until(lambda: backend.service.keeper.model is not first)
+        assert (await ask(backend))[0] == 200
+        assert (await backend.get("/livez"))[0] == 200
+        assert await backend.metric(RESTARTS % "ended") == 1
+
+
+async def test_an_engine_that_hangs_is_replaced_and_its_requests_are_told() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, build=fresh, stall_s=0.4) as backend:
+        first = backend.service.keeper.model
+        runner.hold()
+        task = ask(backend)
+        await entered(runner)
+        status, answer = await task
+        assert (status, answer["error"]["code"]) == (503, "backend_unavailable")
+        await until(lambda: backend.service.keeper.model is not first)
+        assert (await ask(backend))[0] == 200
+        assert await backend.metric(RESTARTS % "hung") == 1
+        runner.release()  # and its thread, come back, disturbs nobody
+        assert (await ask(backend))[0] == 200
+
+
+async def test_an_engine_that_does_not_move_is_neither_ready_nor_asked() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, stall_s=60.0) as backend:
+        keeper = backend.service.keeper
+        runner.hold()
+        task = ask(backend)
+        await entered(runner)
+        keeper._stall_s = 0.02
+        await until(lambda: keeper.hangs)
+        assert (await backend.get("/livez"))[0] == 500
+        assert (await backend.get("/readyz"))[0] == 503
+        assert (await ask(backend))[0] == 503
+        runner.release()
+        assert (await task)[0] == 200
+        assert (await backend.get("/livez"))[0] == 200
+
+
+async def test_a_deadline_is_kept_even_while_the_engine_hangs() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, stall_s=60.0) as backend:
+        runner.hold()
+        headers = {"X-Tabwise-Deadline-Ms": "50"}
+        status, answer = await backend.post("/complete", BODY, headers=headers)
+        assert (status, answer["error"]["code"]) == (504, "deadline_exceeded")
+        assert backend.service.places.taken == 0
+        runner.release()
+
+
+async def test_what_restarting_does_not_mend_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def doomed(checkpoint: Checkpoint) -> ServedModel:
+        model = fresh(checkpoint)
+        monkeypatch.setattr(model.engine, "_hand_out", end_after_warming(model))
+        return model
+
+    async with running_backend(HeldRunner(), build=doomed, stall_s=0.1) as backend:
+        keeper = backend.service.keeper
+        keeper.model.bridge.abandon()
+        async with asyncio.timeout(60):
+            while not keeper.given_up.is_set():
+                assert (await ask(backend))[0] == 503
+        assert keeper.restarts["ended"] == MOST_RESTARTS + 1
+        assert (await backend.get("/livez"))[0] == 500
+
+
+def end_after_warming(model: ServedModel) -> Callable[[], list[Generation]]:
+    """What an engine hands out, once; then its thread ends."""
+    hand_out = model.engine._hand_out
+
+    def handed() -> list[Generation]:
+        if model.engine.counters.finished and not model.engine._done:
+            end_thread()
+        return hand_out()
+
+    return handed
+
+
+async def test_a_new_checkpoint_takes_over_while_the_old_one_finishes() -> None:
+    runner, second = HeldRunner(), attrs.evolve(FAKE, name="second", digest="2")
+    async with running_backend(runner, read=lambda: second, build=fresh) as backend:
+        keeper = backend.service.keeper
+        runner.hold()
+        old = ask(backend)
+        await entered(runner)
+        assert await keeper.reload()
+        assert backend.service.checkpoint.name == "second"
+        assert (await ask(backend))[0] == 200
+        assert not old.done()
+        runner.release()
+        status, answer = await old
+        assert (status, answer["tokens"]) == (200, 4)
+        assert await backend.metric("tabwise_engine_finished_total") == 4  # two warm up
+        assert not await keeper.reload()  # it lies there unchanged
+
+
+async def test_a_checkpoint_that_cannot_be_read_changes_nothing() -> None:
+    def read() -> Checkpoint:
+        raise CheckpointMissing("it is damaged")
+
+    async with running_backend(HeldRunner(), read=read, build=fresh) as backend:
+        before = backend.service.keeper.model
+        with pytest.raises(CheckpointMissing):
+            await backend.service.keeper.reload()
+        assert backend.service.keeper.model is before
+        assert (await ask(backend))[0] == 200
