@@ -230,7 +230,7 @@ def option_name(name: Any) -> str:
 def override(section: str, base: T, options: Any, source: str) -> tuple[T, list[str]]:
     """`base` with a client's options (snake_case or camelCase) over it, and what is
     wrong with those that were left out."""
-    if options is None:
+    if options is None or options == []:  # as Lua writes an empty table
         return base, []
     if not isinstance(options, Mapping):
         return base, [f"options must be an object, got {options!r} ({source})"]

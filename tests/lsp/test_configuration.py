@@ -264,6 +264,13 @@ def test_lists_and_nulls_of_editors_are_understood() -> None:
     assert configuration.take_complaints() == []
 
 
+def test_an_empty_table_of_lua_is_no_options() -> None:
+    configuration = Configuration(Settings())
+    configuration.push([], {})
+    assert configuration.lsp() == Settings().lsp
+    assert configuration.take_complaints() == []
+
+
 @pytest.mark.parametrize(
     ("path", "pattern", "expected"),
     [

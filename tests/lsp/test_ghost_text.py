@@ -74,6 +74,17 @@ async def test_typing_on_meanwhile_is_answered_with_null(
         assert len(backend.requests) == 1
 
 
+async def test_where_nothing_is_to_be_shown_the_answer_is_an_empty_list(
+    environment: Env, backend: ScriptedBackend
+) -> None:
+    """Neovim goes on showing an older suggestion where the answer is null."""
+    backend.answer = lambda request: ""
+    async with language_server(environment) as client:
+        client.open(URI, "x = ")
+        params = inline_params(URI, (0, 4))
+        assert await client.request("textDocument/inlineCompletion", params) == []
+
+
 async def test_requests_already_queued_see_the_text_as_it_was(
     environment: Env, backend: ScriptedBackend
 ) -> None:

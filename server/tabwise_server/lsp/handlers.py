@@ -143,14 +143,21 @@ def did_close_notebook(
 async def inline_completion(
     ls: TabwiseLanguageServer, params: types.InlineCompletionParams
 ) -> list[types.InlineCompletionItem] | None:
-    """Ghost text at the cursor; up to three where the user asked for it."""
+    """Ghost text at the cursor; up to three where the user asked for it.
+
+    An empty list says that nothing is to be shown here; null, that this question is
+    moot. Neovim goes on showing what it has at null, even where that no longer fits.
+    """
     began = time.perf_counter()
     uri, position = params.text_document.uri, params.position
     explicit = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
+    document = ls.opened.documents.get(uri)
+    if document is None:
+        return None
     question = ls.ask(uri, position, explicit)
     if question is None:
-        return None
-    document, settings = ls.opened.documents[uri], question.settings
+        return []
+    settings = question.settings
     before = document.line_before(position.line, position.character)
     edit = Insertion.at(document, position, before, params.context)
     if edit.chosen != edit.replaced:
@@ -159,7 +166,7 @@ async def inline_completion(
     if settings.statistics:
         latency_ms = (time.perf_counter() - began) * 1000
         ls.acceptance.took(document.language, latency_ms)
-    if not found:
+    if found is None:
         return None
     return [_inline_item(ls, uri, edit, one) for one in found]
 

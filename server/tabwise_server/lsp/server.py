@@ -202,12 +202,13 @@ class TabwiseLanguageServer(LanguageServer):
 
     async def suggest(
         self, uri: str, question: Question, patience_ms: float
-    ) -> list[Suggestion]:
-        """What to insert; none for a document that has moved on meanwhile."""
-        document = self.opened.documents[uri]
+    ) -> list[Suggestion] | None:
+        """What to insert; None where a change or a newer question made it moot."""
+        document, session = self.opened.documents[uri], self.sessions[uri]
         changes = document.changes
-        found = await self.sessions[uri].suggest(question, patience_ms)
-        return found if document.changes == changes else []
+        found = await session.suggest(question, patience_ms)
+        moot = not found and session.newest is not question
+        return None if moot or document.changes != changes else found
 
     async def _look_at_backend(self) -> None:
         """Learn the model's window; name a daemon of another version."""

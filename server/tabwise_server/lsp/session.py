@@ -105,6 +105,7 @@ class Session:
         self._backend = backend
         self._took = took
         self.memory = Memory()
+        self.newest: Question | None = None
         self._cache: OrderedDict[bytes, CompletionResponse] = OrderedDict()
         self._flight: Flight | None = None
 
@@ -112,6 +113,7 @@ class Session:
         """What to insert at the place, distinct, the best first; none where nothing is
         fit to show, or in time, or a newer request came. Cancelling the last that
         waits cancels the work."""
+        self.newest = question
         found = self.memory.rest(question.place)
         if found is not None and not question.explicit:
             self._supersede(None, keep_prefetch=True)
