@@ -13,6 +13,7 @@ from support.backend import (
     running_backend,
     until,
 )
+from tabwise_server.serving.admission.limits import Draining
 from tabwise_server.wire import CompletionRequest, unstructure
 
 OURS = "/v1/tabwise/complete"
@@ -121,6 +122,45 @@ async def test_a_deadline_ends_what_is_running_and_what_waits() -> None:
         assert backend.service.engine.counters.expired == 2
 
 
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/complete", {"code": "x"}),
+        ("/v1/completions", {"prompt": "x"}),
+        ("/v1/completions", {"prompt": "x", "stream": True}),
+        ("/infill", {"input_prefix": "x"}),
+        (OURS, {"prefix": "x", "deadline_ms": 3_600_000}),
+    ],
+)
+async def test_every_route_heeds_the_deadline_of_the_header(
+    path: str, wanted: dict[str, Any]
+) -> None:
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
+        runner.hold()
+        headers = {"X-Tabwise-Deadline-Ms": "20"}
+        status, answer = await backend.post(path, wanted, headers=headers)
+        assert (status, answer["error"]["code"]) == (504, "deadline_exceeded")
+        runner.release()
+        await until(lambda: not backend.service.engine.has_work)
+
+
+async def test_the_servers_own_time_limit_is_everybodys_deadline() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, request_timeout_s=0.02) as backend:
+        runner.hold()
+        assert (await backend.post(OURS, body(deadline_ms=60_000)))[0] == 504
+        runner.release()
+
+
+@pytest.mark.parametrize("given", ["soon", "0", "-5", "nan", "inf", "1e9"])
+async def test_a_deadline_that_is_none_is_refused(given: str) -> None:
+    async with running_backend(HeldRunner()) as backend:
+        headers = {"X-Tabwise-Deadline-Ms": given}
+        status, answer = await backend.post(OURS, body(), headers=headers)
+        assert (status, answer["error"]["field"]) == (422, "X-Tabwise-Deadline-Ms")
+
+
 async def test_a_runner_that_fails_is_told_and_the_next_request_is_served() -> None:
     runner = HeldRunner()
     async with running_backend(runner) as backend:
@@ -200,6 +240,19 @@ async def test_an_engine_without_work_makes_no_steps() -> None:
         bridge._turn = lambda: turns.append(original())  # type: ignore[method-assign]
         assert (await backend.get("/health"))[0] == 200
         assert turns == []
+
+
+async def test_what_was_accepted_is_answered_when_the_time_to_drain_is_over() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, drain_s=0.05) as backend:
+        runner.hold()
+        tasks = [ask(backend, body()) for _ in range(2)]
+        await until(lambda: backend.service.places.taken == 2)
+        backend.service.places.draining = True
+        backend.service.keeper.close(Draining("the server has shut down"))
+        for status, answer in await asyncio.gather(*tasks):
+            assert (status, answer["error"]["code"]) == (503, "draining")
+        runner.release()
 
 
 async def test_a_prompt_of_any_length_fits() -> None:

@@ -96,6 +96,42 @@ async def test_choices_differ_by_their_seeds_and_repeat(
     assert texts == [choice["text"] for choice in again["choices"]]
 
 
+async def test_several_answers_are_streamed_side_by_side_with_their_log_probabilities(
+    backend: RunningBackend,
+) -> None:
+    body: dict[str, Any] = {"model": "any", "prompt": "x = ", "n": 3, "seed": 5}
+    body |= {"temperature": 1.5, "max_tokens": 8, "logprobs": 1}
+    async with client_of(backend) as client:
+        whole = await client.completions.create(**body)
+        chunks = [
+            chunk
+            async for chunk in await client.completions.create(
+                **body, stream=True, stream_options={"include_usage": True}
+            )
+        ]
+    texts, logprobs = [""] * 3, [[] for _ in range(3)]  # type: ignore[var-annotated]
+    for chunk in chunks:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+            if choice.logprobs is not None:
+                logprobs[choice.index] += choice.logprobs.token_logprobs or []
+    assert texts == [choice.text for choice in whole.choices]
+    assert logprobs == [c.logprobs and c.logprobs.token_logprobs for c in whole.choices]
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 24
+
+
+async def test_a_failure_among_several_answers_is_told_as_it_is(
+    backend: RunningBackend,
+) -> None:
+    runner = backend.service.engine.runner
+    assert isinstance(runner, HeldRunner)
+    runner.fail_next = RuntimeError("no memory")
+    status, answer = await backend.post("/v1/completions", {"prompt": "x", "n": 2})
+    assert (status, answer["error"]["code"]) == (500, "engine_failed")
+    assert backend.service.places.taken == 0
+
+
 async def test_llama_cpps_infill_answers_plain_and_streamed(
     backend: RunningBackend,
 ) -> None:

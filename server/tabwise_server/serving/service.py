@@ -12,6 +12,7 @@ from tabwise_server.serving.admission.limits import Limits, Places
 from tabwise_server.serving.engine.bridge import EngineBridge
 from tabwise_server.serving.engine.keeper import Keeper
 from tabwise_server.serving.observing.metrics import Metrics
+from tabwise_server.serving.observing.requests import note
 from tabwise_server.serving.question import Asker, Question
 from tabwise_server.settings import ServeSettings
 
@@ -74,4 +75,10 @@ class CompletionService:
         self.last_request = time.monotonic()
         result = await self.keeper.model.answer(question, asker, progress)
         self.metrics.observe(result)
+        note(
+            tokens=len(result.tokens),
+            prompt_tokens=result.prompt_tokens,
+            cached_tokens=result.cached_tokens,
+            queue_ms=round(result.queue_s * 1000, 1),
+        )
         return result

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -89,9 +89,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
         ]
         if asked.stream:
             return await _stream(request, service, asked, starts)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(start()) for start in starts]
-        return web.json_response(_whole(service, asked, [t.result() for t in tasks]))
+        return web.json_response(_whole(service, asked, await _together(starts)))
 
 
 def read(body: Body) -> Asked:
@@ -145,6 +143,18 @@ def _written_hole(prompt: str) -> Hole | None:
     prefix, _, rest = rest.partition(FIM_SUFFIX)
     suffix, found, _ = rest.rpartition(FIM_MIDDLE)
     return Hole(prefix=prefix, suffix=suffix) if found else None
+
+
+async def _together(
+    starts: Sequence[Callable[[], Awaitable[Generation]]],
+) -> list[Generation]:
+    """All of them; when one fails, its error, and the others are cancelled."""
+    tasks = [asyncio.ensure_future(start()) for start in starts]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _stream(

@@ -38,10 +38,11 @@ class _Growing:
         self._bytes = self._tokens = self._characters = 0
 
     def grow(self, found: Progress | Generation) -> Piece | None:
-        """What is new, if it has a character at least."""
+        """What is new: a character at least, or a generation's last tokens."""
         text = self._decoder.decode(found.text[self._bytes :])
         self._bytes = len(found.text)
-        if not text:
+        left = isinstance(found, Generation) and len(found.tokens) > self._tokens
+        if not text and not left:
             return None
         new = slice(self._tokens, None)
         begins = self._characters

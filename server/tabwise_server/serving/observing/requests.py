@@ -54,7 +54,8 @@ async def tell_requests(
 
 
 async def tell_id(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal of each answer: it carries the request's id."""
+    """A signal of each answer: it carries the request's id, and not our versions."""
+    response.headers["Server"] = "tabwise"
     if _ID in request:
         response.headers[ID_HEADER] = request[_ID]
 

@@ -1,0 +1,98 @@
+"""Places: how many, for whom, and how fast."""
+
+import contextlib
+import math
+
+import pytest
+
+from support.backend import HeldRunner, running_backend
+from tabwise_server.errors import Overloaded, TooMany
+from tabwise_server.serving.admission.limits import Limits, Place, Places, Rates
+
+
+def places(requests: int = 10, tokens: int = 10_000, **more: int) -> Places:
+    return Places(Limits(requests=requests, tokens=tokens, **more))
+
+
+def take_all(house: Places, caller: str) -> list[Place]:
+    """Places for `caller` until it is refused."""
+    taken: list[Place] = []
+    with contextlib.suppress(Overloaded):
+        while True:
+            taken.append(house.reserve(caller, 10))
+    return taken
+
+
+def test_prompt_tokens_have_a_bound_of_their_own_but_one_request_always_fits() -> None:
+    house = places(tokens=1_000)
+    first = house.reserve("ann", 5_000)
+    with pytest.raises(Overloaded, match="tokens") as refused:
+        house.reserve("ann", 1)
+    assert not isinstance(refused.value, TooMany)
+    first.release()
+    house.reserve("ann", 600)
+    house.reserve("ann", 400)
+
+
+def test_a_request_for_several_answers_takes_several_places_or_none_more() -> None:
+    house = places(requests=4)
+    place = house.reserve("ann", 10)
+    place.widen(2, 20)
+    assert (house.taken, house.tokens) == (3, 30)
+    with pytest.raises(Overloaded):
+        place.widen(2, 20)
+    place.release()
+    assert (house.taken, house.tokens) == (0, 0)
+
+
+def test_where_there_are_others_no_crowd_takes_the_last_places() -> None:
+    house = places(requests=16)
+    house.crowded = lambda: True
+    crowd = take_all(house, "ann")
+    assert len(crowd) == 12  # three for each that is free
+    others = take_all(house, "bob")
+    assert len(others) == 3
+    assert house.reserve("eve", 10)
+
+
+def test_alone_one_may_take_all_places() -> None:
+    assert len(take_all(places(requests=16), "ann")) == 16
+
+
+def test_what_is_refused_holds_nothing() -> None:
+    house = places(requests=2, each=1)
+    place = house.reserve("ann", 10)
+    with pytest.raises(TooMany):
+        house.reserve("ann", 10)
+    house.reserve("bob", 10).release()
+    place.release()
+    assert (house.taken, house.tokens) == (0, 0)
+
+
+def test_a_minute_of_requests_refills_evenly() -> None:
+    now = [0.0]
+    rates = Rates(60, lambda: now[0])
+    for _ in range(60):
+        rates.spend("ann")
+    with pytest.raises(TooMany, match="60 times a minute") as refused:
+        rates.spend("ann")
+    assert refused.value.retry_after_s == pytest.approx(1.0)
+    rates.spend("bob")
+    now[0] += 2.0
+    rates.spend("ann")
+    rates.spend("ann")
+    with pytest.raises(TooMany):
+        rates.spend("ann")
+    now[0] = math.inf
+    rates.spend("ann")
+
+
+async def test_too_many_in_a_minute_are_told_when_to_come_back() -> None:
+    async with running_backend(HeldRunner(), max_per_minute=2) as backend:
+        body = {"code": "x", "max_tokens": 1}
+        for _ in range(2):
+            assert (await backend.post("/complete", body))[0] == 200
+        async with backend.http.post(f"{backend.url}/complete", json=body) as response:
+            assert response.status == 429
+            assert 1 <= int(response.headers["Retry-After"]) <= 30
+        assert backend.service.places.taken == 0
