@@ -78,6 +78,14 @@ class ServeSettings:
     daemon: bool = False  # write the state file, exit when idle
     # daemon only; 0 for never
     idle_exit_s: float = attrs.field(default=1_800.0, validator=at_least(0))
+    # answers that may be given again; 0: none
+    response_cache_bytes: int = attrs.field(default=16_000_000, validator=at_least(0))
+    response_cache_ttl_s: float = attrs.field(default=600.0, validator=at_least(0.001))
+    # share them, e.g. "redis://:password@host:6379/0"
+    redis_url: str | None = attrs.field(default=None, repr=False)
+    redis_timeout_ms: float = attrs.field(default=50.0, validator=at_least(1))
+    # what their keys and seals are made with; the same where they are shared
+    cache_secret: str | None = attrs.field(default=None, repr=False)
     api_key: str | None = attrs.field(default=None, repr=False)
     # lines `NAME KEY`, read again when the file changes
     api_keys_file: str | None = None
@@ -306,7 +314,8 @@ def _convert(section: str, key: str, value: Any, source: str) -> Any:
     try:
         return _as(kind, value)
     except (TypeError, ValueError, KeyError) as error:
-        got = "another kind" if key == "api_key" else repr(value)
+        secret = not getattr(attrs.fields(_SECTIONS[section]), key).repr
+        got = "another kind" if secret else repr(value)
         raise SettingsError(
             f"{key} must be {_NAMES[kind]}, got {got} {where}"
         ) from error

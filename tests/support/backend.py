@@ -89,8 +89,8 @@ async def running_backend(
     **options: Any,
 ) -> AsyncIterator[RunningBackend]:
     """A backend on a free port. read, build: see `Keeper`; without them, the same
-    again. options: those of ServeSettings."""
-    settings = ServeSettings(**options)
+    again. options: those of ServeSettings; no answer is cached unless they say so."""
+    settings = ServeSettings(**{"response_cache_bytes": 0, **options})
     checkpoint = checkpoint or FAKE
     model = ServedModel(checkpoint, runner, settings.prefill_chunk)
     keeper = Keeper(

@@ -9,6 +9,7 @@ from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.engine import Engine
 from tabwise_model.request import Generation, Progress
 from tabwise_server.serving.admission.limits import Limits, Places
+from tabwise_server.serving.caching.answers import AnswerCache
 from tabwise_server.serving.engine.bridge import EngineBridge
 from tabwise_server.serving.engine.keeper import Keeper
 from tabwise_server.serving.observing.metrics import Metrics
@@ -22,8 +23,10 @@ class CompletionService:
     seconds."""
 
     def __init__(self, keeper: Keeper, settings: ServeSettings) -> None:
+        """Raises SettingsError."""
         self.keeper = keeper
-        self.metrics = Metrics(keeper)
+        self.cache = AnswerCache(settings)
+        self.metrics = Metrics(keeper, self.cache)
         self.places = Places(
             Limits(
                 requests=settings.max_queue,
@@ -64,6 +67,7 @@ class CompletionService:
     async def stop(self) -> None:
         self.ready = False
         await self.keeper.stop()
+        await self.cache.close()
 
     async def answer(
         self,
@@ -71,10 +75,18 @@ class CompletionService:
         asker: Asker,
         progress: Callable[[Progress], None] | None = None,
     ) -> Generation:
-        """See `ServedModel.answer`."""
+        """See `ServedModel.answer`; what was answered before is answered from the
+        cache, with all of its text at once."""
         self.last_request = time.monotonic()
-        result = await self.keeper.model.answer(question, asker, progress)
+        model = self.keeper.model
+        key = self.cache.key(question, asker.owner, model)
+        if key is not None and (kept := await self.cache.find(key)) is not None:
+            note(tokens=len(kept.tokens), cache="hit")
+            return kept
+        result = await model.answer(question, asker, progress)
         self.metrics.observe(result)
+        if key is not None:
+            self.cache.keep(key, result)
         note(
             tokens=len(result.tokens),
             prompt_tokens=result.prompt_tokens,

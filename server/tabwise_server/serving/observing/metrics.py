@@ -17,6 +17,8 @@ from prometheus_client.registry import Collector
 
 from tabwise_model.engine import EngineCounters
 from tabwise_model.request import Generation
+from tabwise_server.serving.caching.answers import PLACES, AnswerCache
+from tabwise_server.serving.caching.shared import FAILURES
 from tabwise_server.serving.engine.keeper import RESTART_REASONS, Keeper
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -27,9 +29,10 @@ TOKEN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 class Metrics:
     """One app's metrics; the seed's four under the seed's names."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, cache: AnswerCache) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_EngineCollector(keeper))
+        self._registry.register(_CacheCollector(cache))
         self.requests = self._counter(
             "code_completion_requests", "Completion requests answered", "status"
         )
@@ -104,7 +107,12 @@ class _EngineCollector(Collector):
         for name, text in _ENGINE_COUNTERS.items():
             value = getattr(counters, name)
             yield CounterMetricFamily(f"tabwise_engine_{name}", text, value)
-        yield _restarts(self._keeper.restarts)
+        yield _by_label(
+            "tabwise_engine_restarts",
+            "Engines that were replaced",
+            "reason",
+            {reason: self._keeper.restarts[reason] for reason in RESTART_REASONS},
+        )
         yield _batch_sizes(counters)
         gauges = {
             "tabwise_engine_queued": ("Requests waiting for a slot", engine.queued),
@@ -115,12 +123,31 @@ class _EngineCollector(Collector):
             yield GaugeMetricFamily(name, text, number)
 
 
-def _restarts(counts: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(
-        "tabwise_engine_restarts", "Engines that were replaced", labels=["reason"]
-    )
-    for reason in RESTART_REASONS:
-        family.add_metric([reason], counts.get(reason, 0))
+class _CacheCollector(Collector):
+    """How the response cache does, read when asked."""
+
+    def __init__(self, cache: AnswerCache) -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterator[Metric]:
+        yield _by_label(
+            "tabwise_response_cache",
+            "Questions by where their answer was found",
+            "found",
+            {place: self._cache.found[place] for place in PLACES},
+        )
+        yield _by_label(
+            "tabwise_redis_failures",
+            "Times that Redis could not be used",
+            "reason",
+            {reason: self._cache.failures[reason] for reason in FAILURES},
+        )
+
+
+def _by_label(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
     return family
 
 

@@ -1,0 +1,74 @@
+"""What is kept of an answer, under which key, and how it is written down.
+
+The key is a digest of everything that the answer depends on, and of whose question it
+is, so that no owner finds another's. It is keyed with a secret: whoever sees it cannot
+try out which prompt it stands for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import cattrs.preconf.json
+
+from tabwise_model.request import Generation
+from tabwise_server.serving.engine.model import ServedModel
+from tabwise_server.serving.question import Question
+
+KEY_BYTES = 32
+
+_converter = cattrs.preconf.json.make_converter()
+
+
+def key_of(
+    question: Question, owner: str, model: ServedModel, secret: bytes
+) -> bytes | None:
+    """KEY_BYTES that stand for the question; None if its answer may vary."""
+    if not question.repeatable:
+        return None
+    asked = {
+        "weights": model.checkpoint.digest,
+        "bits": model.checkpoint.bits,
+        "runner": type(model.engine.runner).__name__,
+        "window": model.window,
+        "width": model.width,
+        "owner": owner,
+        "question": attrs.asdict(question, value_serializer=_plain),
+    }
+    text = json.dumps(asked, sort_keys=True).encode()
+    return hashlib.blake2b(text, key=secret, digest_size=KEY_BYTES).digest()
+
+
+def as_kept(result: Generation) -> Generation:
+    """An answer as it will be given again: nothing is computed for it."""
+    return attrs.evolve(
+        result,
+        id="",
+        cached_tokens=result.prompt_tokens,
+        queue_s=0.0,
+        prefill_s=0.0,
+        decode_s=0.0,
+    )
+
+
+def pack(result: Generation) -> bytes:
+    return _converter.dumps(result).encode()
+
+
+def unpack(data: bytes) -> Generation:
+    """Raises ValueError for what `pack` did not write."""
+    try:
+        return _converter.loads(data, Generation)
+    except cattrs.BaseValidationError as error:
+        raise ValueError("not an answer") from error
+
+
+def _plain(instance: Any, field: Any, value: Any) -> Any:
+    """For JSON: enumerations by value, bytes byte by byte."""
+    if hasattr(value, "value") and not isinstance(value, Mapping):
+        return value.value
+    return value.hex() if isinstance(value, bytes) else value
