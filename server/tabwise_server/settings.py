@@ -103,6 +103,8 @@ class ServeSettings:
     # for a client to read a stream's next event
     write_timeout_s: float = attrs.field(default=10.0, validator=at_least(0.001))
     log_format: str = attrs.field(default="text", validator=one_of(("text", "json")))
+    # where traces go, by OTLP over HTTP, e.g. "http://collector:4318"
+    otlp_endpoint: str | None = None
     # an engine whose step takes longer hangs, and is replaced
     stall_s: float = attrs.field(default=10.0, validator=at_least(0.001))
     # for requests to finish after SIGTERM

@@ -32,8 +32,10 @@ def make_app(service: CompletionService, settings: ServeSettings) -> web.Applica
 
     Raises SettingsError for a file of keys that cannot be read.
     """
+    tracing = [] if service.tracing is None else [service.tracing.middleware]
+    guards = [answer_errors, check_origin, check_caller]
     app = web.Application(
-        middlewares=[tell_requests, answer_errors, check_origin, check_caller],
+        middlewares=[tell_requests, *tracing, *guards],
         client_max_size=settings.max_body_bytes,
     )
     app[SERVICE] = service

@@ -14,6 +14,7 @@ from tabwise_server.serving.engine.bridge import EngineBridge
 from tabwise_server.serving.engine.keeper import Keeper
 from tabwise_server.serving.observing.metrics import Metrics
 from tabwise_server.serving.observing.requests import note
+from tabwise_server.serving.observing.tracing import Tracing
 from tabwise_server.serving.question import Asker, Question
 from tabwise_server.settings import ServeSettings
 
@@ -27,6 +28,9 @@ class CompletionService:
         self.keeper = keeper
         self.cache = AnswerCache(settings)
         self.metrics = Metrics(keeper, self.cache)
+        self.tracing = (
+            None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint)
+        )
         self.places = Places(
             Limits(
                 requests=settings.max_queue,
@@ -68,6 +72,8 @@ class CompletionService:
         self.ready = False
         await self.keeper.stop()
         await self.cache.close()
+        if self.tracing is not None:
+            self.tracing.close()
 
     async def answer(
         self,
@@ -85,6 +91,8 @@ class CompletionService:
             return kept
         result = await model.answer(question, asker, progress)
         self.metrics.observe(result)
+        if self.tracing is not None:
+            self.tracing.observe(result)
         if key is not None:
             self.cache.keep(key, result)
         note(

@@ -49,7 +49,7 @@ async def tell_requests(
         _notes.reset(token)
         if request.method == "POST" and status not in (429, 503):
             took_ms = round((time.monotonic() - began) * 1000, 1)
-            notes |= {"route": _route(request), "status": status, "ms": took_ms}
+            notes |= {"route": route_of(request), "status": status, "ms": took_ms}
             logger.info("answered", extra={"notes": notes})
 
 
@@ -73,6 +73,7 @@ def request_id() -> str | None:
     return None if notes is None else notes["request_id"]
 
 
-def _route(request: web.Request) -> str:
+def route_of(request: web.Request) -> str:
+    """The route as it is declared, which holds nothing that a client wrote."""
     resource = request.match_info.route.resource
     return "unknown" if resource is None else resource.canonical
