@@ -23,7 +23,14 @@ ALLOWED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "serving": ("serving", "wire", "settings", "errors", "daemon_state"),
     }
 )
-TORCH_FILES = ("gpt.py", "kv_cache.py", "quantize.py", "runners/torch.py", "export/")
+TORCH_FILES = (
+    "attention.py",
+    "gpt.py",
+    "kv_cache.py",
+    "quantize.py",
+    "runners/torch.py",
+    "export/",
+)
 BARE = {"tabwise_server"}  # `from tabwise_server import __version__`
 
 

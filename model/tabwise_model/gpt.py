@@ -13,8 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tabwise_model.attention import causal_attention
 from tabwise_model.config import ModelConfig
 from tabwise_model.kv_cache import SlotView
+
+Angles = tuple[Tensor, Tensor]  # cosines and sines, see Rope
 
 
 class GPT(nn.Module):
@@ -56,6 +59,16 @@ class GPT(nn.Module):
 
         With a cache, tokens continue its slots and are appended to them.
         """
+        x, angles = self.enter(tokens, cache)
+        for block in self.layers:
+            x = block(x, angles, cache)
+        out: Tensor = self.norm(x)
+        return out
+
+    def enter(
+        self, tokens: Tensor, cache: SlotView | None = None
+    ) -> tuple[Tensor, Angles | None]:
+        """What the first block is given: (B, T, C) of tokens, and RoPE's angles."""
         if cache is None:
             places = torch.arange(tokens.shape[1], device=tokens.device)[None]
         else:
@@ -64,11 +77,7 @@ class GPT(nn.Module):
         if self.positions is not None:
             x = x + self.positions(places)
         x = F.dropout(x, self.dropout, self.training)
-        angles = self.rope(places) if self.rope is not None else None
-        for block in self.layers:
-            x = block(x, angles, cache)
-        out: Tensor = self.norm(x)
-        return out
+        return x, self.rope(places) if self.rope is not None else None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., C) -> (..., V), through the tied embedding."""
@@ -109,7 +118,7 @@ class Block(nn.Module):
         self.dropout = config.dropout
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor] | None, cache: SlotView | None
+        self, x: Tensor, angles: Angles | None, cache: SlotView | None
     ) -> Tensor:
         mixed = self.attention(self.attention_norm(x), angles, cache)
         x = x + F.dropout(mixed, self.dropout, self.training)
@@ -133,7 +142,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=bias)
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor] | None, cache: SlotView | None
+        self, x: Tensor, angles: Angles | None, cache: SlotView | None
     ) -> Tensor:
         split = (-1, self.head_size)
         q = self.q(x).unflatten(-1, split).transpose(1, 2)  # (B, H, T, D)
@@ -143,17 +152,21 @@ class Attention(nn.Module):
             q, k = rotate(q, *angles), rotate(k, *angles)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)
-        if self.groups > 1:
-            k = k.repeat_interleave(self.groups, dim=1)
-            v = v.repeat_interleave(self.groups, dim=1)
-        mixed = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=None if cache is None else cache.mask,
-            is_causal=cache is None,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        dropout = self.dropout if self.training else 0.0
+        if cache is None and q.device.type == "cpu" and not dropout:
+            mixed = causal_attention(q, k, v)
+        else:
+            if self.groups > 1:
+                k = k.repeat_interleave(self.groups, dim=1)
+                v = v.repeat_interleave(self.groups, dim=1)
+            mixed = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=None if cache is None else cache.mask,
+                is_causal=cache is None,
+                dropout_p=dropout,
+            )
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -193,7 +206,7 @@ class Rope(nn.Module):
         self.theta = config.rope_theta
         self.head_size = config.head_size
 
-    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, positions: Tensor) -> Angles:
         """cos, sin (B or 1, 1, T, D/2) float32 of positions (B or 1, T)."""
         half = torch.arange(0, self.head_size, 2, device=positions.device)
         rate = self.theta ** (-half.float() / self.head_size)
