@@ -32,7 +32,7 @@ def context(*chunks: Any) -> dict[str, Any]:
         (CodeRequest, CODE | {"max_tokens": 0}, "max_tokens", "1..512, got 0"),
         (CodeRequest, CODE | {"max_tokens": 513}, "max_tokens", "1..512, got 513"),
         (CodeRequest, CODE | {"max_tokens": True}, "max_tokens", "must be an integer"),
-        (CodeRequest, CODE | {"max_tokens": 1.0}, "max_tokens", "must be an integer"),
+        (CodeRequest, CODE | {"max_tokens": 1.5}, "max_tokens", "must be an integer"),
         (CodeRequest, CODE | {"temperature": -1}, "temperature", "0..10, got -1"),
         (CodeRequest, CODE | {"temperature": math.nan}, "temperature", "got nan"),
         (CodeRequest, CODE | {"temperature": math.inf}, "temperature", "got inf"),

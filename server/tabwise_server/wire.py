@@ -7,6 +7,7 @@ values out of range raise BadRequest naming the field.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -41,40 +42,42 @@ def _mean_probability(answer: Any) -> float:
     return math.exp(min(answer.mean_logprob, 0.0)) if answer.text else 0.0
 
 
-Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
-
-
-def between(low: float, high: float) -> Validator:
+@attrs.frozen
+class Between:
     """An attrs validator: None, or low <= value <= high. Raises BadRequest."""
 
-    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None and not low <= value <= high:
+    low: float
+    high: float
+
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None and not self.low <= value <= self.high:
             raise BadRequest(
-                f"{attribute.name} must be {low:g}..{high:g}, got {value!r}",
+                f"{attribute.name} must be {self.low:g}..{self.high:g}, "
+                f"got {reprlib.repr(value)}",
                 field=attribute.name,
             )
 
-    return check
 
-
-def at_most(length: int) -> Validator:
+@attrs.frozen
+class AtMost:
     """An attrs validator: None, or len(value) <= length. Raises BadRequest."""
 
-    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None and len(value) > length:
+    length: int
+
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None and len(value) > self.length:
             raise BadRequest(
-                f"{attribute.name} must be at most {length} long, got {len(value)}",
+                f"{attribute.name} must be at most {self.length} long, "
+                f"got {len(value)}",
                 field=attribute.name,
             )
-
-    return check
 
 
 @attrs.frozen(kw_only=True)
 class ContextChunk:
     """A piece of another file that may help: its path for the model, its text."""
 
-    path: str = attrs.field(validator=at_most(MAX_PATH))
+    path: str = attrs.field(validator=AtMost(MAX_PATH))
     text: str
 
 
@@ -91,22 +94,22 @@ class CompletionRequest:
 
     prefix: str
     suffix: str = ""
-    path: str | None = attrs.field(default=None, validator=at_most(MAX_PATH))
-    language: str | None = attrs.field(default=None, validator=at_most(MAX_NAME))
+    path: str | None = attrs.field(default=None, validator=AtMost(MAX_PATH))
+    language: str | None = attrs.field(default=None, validator=AtMost(MAX_NAME))
     context: list[ContextChunk] = attrs.field(
-        factory=list, validator=at_most(MAX_CONTEXT)
+        factory=list, validator=AtMost(MAX_CONTEXT)
     )
-    max_new_tokens: int = attrs.field(default=48, validator=between(1, MAX_NEW_TOKENS))
+    max_new_tokens: int = attrs.field(default=48, validator=Between(1, MAX_NEW_TOKENS))
     stop: StopKind = "line"
-    temperature: float = attrs.field(default=0.0, validator=between(0, 10))
-    top_k: int | None = attrs.field(default=None, validator=between(1, MAX_TOP_K))
-    seed: int | None = attrs.field(default=None, validator=between(0, 2**63 - 1))
-    session: str | None = attrs.field(default=None, validator=at_most(MAX_NAME))
+    temperature: float = attrs.field(default=0.0, validator=Between(0, 10))
+    top_k: int | None = attrs.field(default=None, validator=Between(1, MAX_TOP_K))
+    seed: int | None = attrs.field(default=None, validator=Between(0, 2**63 - 1))
+    session: str | None = attrs.field(default=None, validator=AtMost(MAX_NAME))
     deadline_ms: float | None = attrs.field(
-        default=None, validator=between(1, MAX_DEADLINE_MS)
+        default=None, validator=Between(1, MAX_DEADLINE_MS)
     )
-    candidates: int = attrs.field(default=1, validator=between(1, MAX_CANDIDATES))
-    min_confidence: float = attrs.field(default=0.0, validator=between(0, 1))
+    candidates: int = attrs.field(default=1, validator=Between(1, MAX_CANDIDATES))
+    min_confidence: float = attrs.field(default=0.0, validator=Between(0, 1))
 
 
 @attrs.frozen(kw_only=True)
@@ -161,9 +164,9 @@ class CodeRequest:
     """POST /complete, the seed's request: continue `code`."""
 
     code: str
-    max_tokens: int = attrs.field(default=50, validator=between(1, MAX_NEW_TOKENS))
-    temperature: float = attrs.field(default=0.8, validator=between(0, 10))
-    top_k: int | None = attrs.field(default=200, validator=between(1, MAX_TOP_K))
+    max_tokens: int = attrs.field(default=50, validator=Between(1, MAX_NEW_TOKENS))
+    temperature: float = attrs.field(default=0.8, validator=Between(0, 10))
+    top_k: int | None = attrs.field(default=200, validator=Between(1, MAX_TOP_K))
 
 
 @attrs.frozen(kw_only=True)
@@ -233,6 +236,12 @@ def _exactly(kind: type, name: str, *also: type) -> Callable[[Any, Any], Any]:
     return read
 
 
+def _whole(value: Any, kind: Any) -> Any:
+    """An integer; JSON does not tell 1 from 1.0."""
+    whole = isinstance(value, float) and value.is_integer()
+    return _exactly(int, "an integer")(int(value) if whole else value, kind)
+
+
 def _object(cls: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
     read_fields = make_dict_structure_fn(
         cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True
@@ -274,7 +283,7 @@ def _is_literal(kind: Any) -> bool:
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter()
     converter.register_structure_hook(str, _exactly(str, "a string"))
-    converter.register_structure_hook(int, _exactly(int, "an integer"))
+    converter.register_structure_hook(int, _whole)
     converter.register_structure_hook(float, _exactly(float, "a number", int))
     converter.register_structure_hook(bool, _exactly(bool, "a boolean"))
     converter.register_structure_hook_factory(attrs.has, _object)

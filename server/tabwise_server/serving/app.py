@@ -13,6 +13,7 @@ from tabwise_server.serving.admission.origins import check_origin, tell_browser
 from tabwise_server.serving.apis.health import add_health
 from tabwise_server.serving.apis.llamacpp import add_llamacpp
 from tabwise_server.serving.apis.openai import add_openai
+from tabwise_server.serving.apis.openapi import add_openapi
 from tabwise_server.serving.apis.ours import add_ours
 from tabwise_server.serving.apis.playground import add_playground
 from tabwise_server.serving.app_keys import KEYS, SERVICE, SETTINGS
@@ -44,7 +45,9 @@ def make_app(service: CompletionService, settings: ServeSettings) -> web.Applica
     service.places.crowded = app[KEYS].several
     app.cleanup_ctx.append(_running)
     app.on_response_prepare.extend((tell_id, tell_browser))
-    for add in (add_ours, add_openai, add_llamacpp, add_health, add_playground):
+    for add in (add_ours, add_openai, add_llamacpp, add_openapi):
+        add(app)
+    for add in (add_health, add_playground):
         add(app)
     return app
 

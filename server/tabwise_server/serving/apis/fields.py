@@ -6,7 +6,7 @@ ones are checked.
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,8 +43,9 @@ def number_of(body: Body, field: str, default: float, low: float, high: float) -
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequest(f"{field} must be a number", field=field)
-    if not (math.isfinite(value) and low <= value <= high):
-        raise BadRequest(f"{field} must be {low:g}..{high:g}, got {value}", field=field)
+    if not low <= value <= high:
+        got = reprlib.repr(value)
+        raise BadRequest(f"{field} must be {low:g}..{high:g}, got {got}", field=field)
     return value
 
 

@@ -93,7 +93,8 @@ def _read(body: Body, about: Hole | str) -> Asked:
 
 def _extra(body: Body) -> tuple[tuple[str, str], ...]:
     """`input_extra`: (path, text) of other files."""
-    extra = body.get("input_extra") or []
+    extra = body.get("input_extra")
+    extra = [] if extra is None else extra
     if not isinstance(extra, list) or len(extra) > MAX_CONTEXT:
         raise BadRequest(
             f"input_extra must be an array of at most {MAX_CONTEXT}", "input_extra"
