@@ -156,6 +156,18 @@ async def test_llama_cpps_infill_answers_plain_and_streamed(
     assert plain["tokens_predicted"] == 4
 
 
+async def test_llama_vim_finds_in_an_infill_what_it_looks_for(
+    backend: RunningBackend,
+) -> None:
+    """It wants JSON without blanks, and names fields by their path."""
+    names = ["content", "timings/predicted_n", "nothing"]
+    body = {"input_prefix": "x = ", "n_predict": 4, "response_fields": names}
+    async with backend.http.post(backend.url + "/infill", json=body) as response:
+        raw = await response.text()
+    assert raw.startswith('{"content":"')
+    assert set(json.loads(raw)) == {"content", "timings/predicted_n"}
+
+
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
@@ -168,6 +180,8 @@ async def test_llama_cpps_infill_answers_plain_and_streamed(
         ("/v1/completions", {"prompt": "a", "max_tokens": 1.5}, "max_tokens"),
         ("/infill", {"input_prefix": ["a"]}, "input_prefix"),
         ("/infill", {"input_extra": ["a"]}, "input_extra"),
+        ("/infill", {"n_indent": -1}, "n_indent"),
+        ("/infill", {"response_fields": "content"}, "response_fields"),
         ("/completion", {"prompt": ["a"]}, "prompt"),
     ],
 )

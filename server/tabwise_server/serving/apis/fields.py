@@ -63,6 +63,16 @@ def flag_of(body: Body, field: str) -> bool:
     return bool(value)
 
 
+def names_of(body: Body, field: str) -> list[str] | None:
+    """An array of strings; None where it is left out."""
+    value = body.get(field)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise BadRequest(f"{field} must be an array of strings", field=field)
+    return value
+
+
 def stops_of(body: Body) -> tuple[bytes, ...]:
     """`stop`: a text or a few of them."""
     value = body.get("stop")

@@ -1,12 +1,14 @@
 """llama.cpp's /infill and /completion, as far as editors use them (llama.vim,
 llama.vscode): the texts in, `content` and `timings` out, plain or streamed.
 
-Without a temperature both are greedy. What concerns llama.cpp's own insides (samplers,
+Without a temperature both are greedy. `n_indent` ends an answer that is not streamed
+before a line that is indented less. What concerns llama.cpp's own insides (samplers,
 slots, its cache, its time limits) is passed over.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 from typing import Any
@@ -22,10 +24,12 @@ from tabwise_server.serving.apis.fields import (
     Body,
     as_body,
     flag_of,
+    names_of,
     new_tokens_of,
     sampling_of,
     stops_of,
     text_of,
+    whole_of,
 )
 from tabwise_server.serving.apis.streaming import Piece, answer_events
 from tabwise_server.serving.apis.text import decode_whole
@@ -35,16 +39,22 @@ from tabwise_server.serving.service import CompletionService
 from tabwise_server.wire import MAX_CONTEXT
 
 DEFAULT_TOKENS = 128
+MAX_INDENT = 1_000  # columns
+
+# llama.vim looks for `"content":"`, without a blank
+_compact = partial(json.dumps, separators=(",", ":"))
 
 
 @attrs.frozen(kw_only=True)
 class Asked:
     """A request as it will be served. tokens 0: the prompt is only read, so that the
-    next request finds it in the cache."""
+    next request finds it in the cache. fields: what of the answer is wanted, by name,
+    `timings/prompt_n` for one inside another; None for all."""
 
     question: Question
     tokens: int
     stream: bool
+    fields: list[str] | None
 
 
 def add_llamacpp(app: web.Application) -> None:
@@ -60,6 +70,7 @@ async def infill(request: web.Request) -> web.StreamResponse:
             prefix=text_of(body, "input_prefix") + text_of(body, "prompt"),
             suffix=text_of(body, "input_suffix"),
             context=_extra(body),
+            indent=whole_of(body, "n_indent", 0, 0, MAX_INDENT),
         )
         return await _answer(request, ticket, _read(body, hole))
 
@@ -76,18 +87,22 @@ async def completion(request: web.Request) -> web.StreamResponse:
 
 def _read(body: Body, about: Hole | str) -> Asked:
     tokens = new_tokens_of(body, "n_predict", DEFAULT_TOKENS)
+    stream = flag_of(body, "stream")
+    indented = isinstance(about, Hole) and about.indent > 0 and not stream
     return Asked(
         question=Question(
             about=about,
             wanted=Wanted(
                 max_new_tokens=max(1, tokens),
-                stop=Stop.NONE,
+                stop=Stop.BLOCK if indented else Stop.NONE,
+                width=1,
                 sampling=sampling_of(body, 0.0),
             ),
             stop_texts=stops_of(body),
         ),
         tokens=tokens,
-        stream=flag_of(body, "stream"),
+        stream=stream,
+        fields=names_of(body, "response_fields"),
     )
 
 
@@ -114,7 +129,8 @@ async def _answer(
     start = partial(service.answer, asked.question, ticket.asker)
     if not asked.stream:
         result = await start()
-        return web.json_response(_last(service, asked, result, _text(asked, result)))
+        answer = _chosen(asked, _last(service, asked, result, _text(asked, result)))
+        return web.json_response(answer, dumps=_compact)
 
     def events(_: int, piece: Piece | Generation) -> list[Any]:
         if isinstance(piece, Generation):
@@ -122,6 +138,15 @@ async def _answer(
         return [{"content": piece.text, "stop": False}] if asked.tokens else []
 
     return await answer_events(request, [start], events)
+
+
+def _chosen(asked: Asked, answer: dict[str, Any]) -> dict[str, Any]:
+    """What of the answer was asked for, each under the name that it was asked by."""
+    if asked.fields is None:
+        return answer
+    flat = {f"timings/{name}": value for name, value in answer["timings"].items()}
+    known = {**answer, **flat}
+    return {name: known[name] for name in asked.fields if name in known}
 
 
 def _text(asked: Asked, result: Generation) -> str:
