@@ -63,10 +63,21 @@ async def test_a_prompt_with_our_sentinels_is_a_hole(backend: RunningBackend) ->
     for prompt in (
         "<|fim_prefix|>def f(<|fim_suffix|>):<|fim_middle|>",
         "<|fim_prefix|><|fim_suffix|>):<|fim_middle|>def f(",
+        "<|fim_prefix|>def <|fim_suffix|>):<|fim_middle|>f(",
+        "<fim_prefix>def f(<fim_suffix>):<fim_middle>",
     ):
-        body = {"prompt": prompt, "max_tokens": 8, "temperature": 0}
+        body = {"prompt": prompt, "max_tokens": 8}  # greedy without being told
         _, found = await backend.post("/v1/completions", body)
         assert found["choices"] == expected["choices"]
+        _, found = await backend.post("/completion", {"prompt": prompt, "n_predict": 8})
+        assert found["content"] == expected["choices"][0]["text"]
+
+
+@pytest.mark.timeout(20)
+async def test_sentinels_without_an_end_take_no_time(backend: RunningBackend) -> None:
+    for mark in ("<|fim_prefix|>", "<|fim_prefix|>a<|fim_suffix|>"):
+        body = {"prompt": mark * 30_000, "max_tokens": 1}
+        assert (await backend.post("/v1/completions", body))[0] == 200
 
 
 async def test_stop_texts_end_the_text_before_them(backend: RunningBackend) -> None:
@@ -176,7 +187,7 @@ async def test_llama_vim_finds_in_an_infill_what_it_looks_for(
         ("/v1/completions", {"prompt": "a", "n": 99}, "n"),
         ("/v1/completions", {"prompt": "a", "echo": True}, "echo"),
         ("/v1/completions", {"prompt": "a", "temperature": "hot"}, "temperature"),
-        ("/v1/completions", {"prompt": "a", "stop": ["x"] * 9}, "stop"),
+        ("/v1/completions", {"prompt": "a", "stop": ["x"] * 33}, "stop"),
         ("/v1/completions", {"prompt": "a", "max_tokens": 1.5}, "max_tokens"),
         ("/infill", {"input_prefix": ["a"]}, "input_prefix"),
         ("/infill", {"input_extra": ["a"]}, "input_extra"),

@@ -14,8 +14,9 @@ from tabwise_model.request import Sampling
 from tabwise_server.errors import BadRequest
 from tabwise_server.wire import MAX_NEW_TOKENS, MAX_TOP_K
 
-MAX_STOPS = 8
+MAX_STOPS = 32  # editors send every sentinel that they know
 MAX_STOP_CHARS = 256
+GREEDY = 0.02  # temperatures up to this are meant as none; Continue sends 0.01
 
 Body = Mapping[str, Any]
 
@@ -88,13 +89,15 @@ def stops_of(body: Body) -> tuple[bytes, ...]:
 
 
 def sampling_of(body: Body, temperature: float) -> Sampling:
-    """temperature: when the body names none."""
+    """temperature: when the body names none. What chooses the likeliest token all but
+    always is made to choose it always, and so may copy from the file."""
+    given = number_of(body, "temperature", temperature, 0, 10)
     top_k = whole_of(body, "top_k", 0, -1, MAX_TOP_K)
     seed = body.get("seed")
     if seed == -1:  # llama.cpp's "any"
         seed = None
     return Sampling(
-        temperature=number_of(body, "temperature", temperature, 0, 10),
+        temperature=0.0 if given <= GREEDY else given,
         top_k=top_k if top_k > 0 else None,
         top_p=number_of(body, "top_p", 1.0, 1e-6, 1),
         seed=None if seed is None else whole_of(body, "seed", 0, 0, 2**63 - 1),

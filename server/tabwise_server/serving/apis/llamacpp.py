@@ -31,6 +31,7 @@ from tabwise_server.serving.apis.fields import (
     text_of,
     whole_of,
 )
+from tabwise_server.serving.apis.holes import written_hole
 from tabwise_server.serving.apis.streaming import Piece, answer_events
 from tabwise_server.serving.apis.text import decode_whole
 from tabwise_server.serving.app_keys import SERVICE
@@ -82,7 +83,8 @@ async def completion(request: web.Request) -> web.StreamResponse:
         code = text_of(body, "prompt")
         if not code:
             raise BadRequest("prompt must be a string that is not empty", "prompt")
-        return await _answer(request, ticket, _read(body, code))
+        about = written_hole(code) or code
+        return await _answer(request, ticket, _read(body, about))
 
 
 def _read(body: Body, about: Hole | str) -> Asked:

@@ -1,5 +1,5 @@
 """OpenAI's /v1/completions and /v1/models, as far as editors and their libraries use
-them. A prompt in our own fill-in-the-middle form counts as prefix and suffix.
+them. A prompt with a hole written into it (`holes.py`) counts as prefix and suffix.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from aiohttp import web
 
 from tabwise_model.infill import Hole, Wanted
 from tabwise_model.request import Finish, Generation, Stop
-from tabwise_model.tokenizer import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX
 from tabwise_server.errors import BadRequest
 from tabwise_server.serving.admission.receiving import a_place, read_json
 from tabwise_server.serving.apis.fields import (
@@ -31,6 +30,7 @@ from tabwise_server.serving.apis.fields import (
     text_of,
     whole_of,
 )
+from tabwise_server.serving.apis.holes import written_hole
 from tabwise_server.serving.apis.streaming import Piece, Start, answer_events
 from tabwise_server.serving.apis.text import decode_whole
 from tabwise_server.serving.app_keys import SERVICE
@@ -99,13 +99,16 @@ def read(body: Body) -> Asked:
     if flag_of(body, "echo"):
         raise BadRequest("echo is not served: the prompt is yours", field="echo")
     options = body.get("stream_options")
+    about = _about(body)
+    # a hole has a right answer: without a temperature it is not left to chance
+    temperature = 0.0 if isinstance(about, Hole) else 1.0
     return Asked(
         question=Question(
-            about=_about(body),
+            about=about,
             wanted=Wanted(
                 max_new_tokens=max(1, new_tokens_of(body, "max_tokens", 16)),
                 stop=Stop.NONE,
-                sampling=sampling_of(body, 1.0),
+                sampling=sampling_of(body, temperature),
             ),
             stop_texts=stops_of(body),
         ),
@@ -125,24 +128,12 @@ def _about(body: Body) -> Hole | str:
         raise BadRequest("prompt must be a string", field="prompt")
     if body.get("suffix") is not None:
         return Hole(prefix=prompt, suffix=text_of(body, "suffix"))
-    hole = _written_hole(prompt)
+    hole = written_hole(prompt)
     if hole is not None:
         return hole
     if not prompt:
         raise BadRequest("prompt must not be empty", field="prompt")
     return prompt
-
-
-def _written_hole(prompt: str) -> Hole | None:
-    """The hole of a prompt that a client put together itself, with our sentinels."""
-    _, suffix_first, rest = prompt.partition(FIM_PREFIX + FIM_SUFFIX)
-    if suffix_first:
-        suffix, found, prefix = rest.rpartition(FIM_MIDDLE)
-        return Hole(prefix=prefix, suffix=suffix) if found else None
-    _, _, rest = prompt.partition(FIM_PREFIX)
-    prefix, _, rest = rest.partition(FIM_SUFFIX)
-    suffix, found, _ = rest.rpartition(FIM_MIDDLE)
-    return Hole(prefix=prefix, suffix=suffix) if found else None
 
 
 async def _together(

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from tabwise_server import __version__
 from tabwise_server.serving.admission.receiving import DEADLINE_HEADER, SESSION_HEADER
+from tabwise_server.serving.apis.llamacpp import MAX_INDENT
 from tabwise_server.serving.apis.openai import MAX_CHOICES
 from tabwise_server.serving.apis.playground import TokenizeRequest
 from tabwise_server.serving.apis.schemas import (
@@ -22,6 +23,7 @@ from tabwise_server.serving.apis.schemas import (
     ERROR,
     EXTRA,
     NAME,
+    NAMES,
     SAMPLING,
     TEXT,
     Schema,
@@ -164,13 +166,16 @@ def _one_or_list_of_one(schema: Schema) -> Schema:
 
 def _infill_request() -> Schema:
     texts = {"input_prefix": TEXT, "prompt": TEXT, "input_suffix": TEXT}
-    properties = {**SAMPLING, **texts, "input_extra": EXTRA, "n_predict": ANY_COUNT}
+    counts = {"n_predict": ANY_COUNT, "n_indent": whole(0, MAX_INDENT)}
+    properties = {**SAMPLING, **texts, **counts, "input_extra": EXTRA}
+    properties["response_fields"] = NAMES
     return {"type": "object", "properties": properties}
 
 
 def _completion_request() -> Schema:
     prompt = {"type": "string", "minLength": 1}
     properties = {**SAMPLING, "prompt": prompt, "n_predict": ANY_COUNT}
+    properties["response_fields"] = NAMES
     return {"type": "object", "required": ["prompt"], "properties": properties}
 
 

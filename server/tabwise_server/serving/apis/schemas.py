@@ -75,6 +75,7 @@ def whole(low: int, high: int) -> Schema:
 TEXT: Schema = {"type": ["string", "null"]}
 FLAG: Schema = {"type": ["boolean", "null"]}
 NAME: Schema = {"type": "string", "maxLength": MAX_NAME}
+NAMES: Schema = {"type": ["array", "null"], "items": {"type": "string"}}
 ANY_COUNT = whole(-(2**31), 2**31)
 _STOP: Schema = {"type": "string", "maxLength": MAX_STOP_CHARS}
 SAMPLING: Schema = {
