@@ -28,6 +28,7 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "status": ("tabwise_server.commands.status", "show the shared daemon"),
         "stop": ("tabwise_server.commands.stop", "stop the shared daemon"),
+        "top": ("tabwise_server.commands.top", "watch a backend on the terminal"),
         "stats": (
             "tabwise_server.commands.stats",
             "what was shown and accepted, counted on this machine alone",
@@ -62,6 +63,8 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
     }
 )
+# what a command may lack: the extra that brings it
+EXTRAS: Mapping[str, str] = MappingProxyType({"rich": "ops", "simpy": "ops"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,5 +105,6 @@ def _build_parser(chosen: str | None) -> argparse.ArgumentParser:
 
 
 def _missing(command: str, error: ModuleNotFoundError) -> str:
-    extra = "train" if "tabwise_training" in SUBCOMMANDS[command][0] else "torch"
+    training = "tabwise_training" in SUBCOMMANDS[command][0]
+    extra = EXTRAS.get(str(error.name)) or ("train" if training else "torch")
     return f"needs {error.name}; install it with: pip install 'tabwise[{extra}]'"

@@ -27,10 +27,6 @@ class CompletionService:
         """Raises SettingsError."""
         self.keeper = keeper
         self.cache = AnswerCache(settings)
-        self.metrics = Metrics(keeper, self.cache)
-        self.tracing = (
-            None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint)
-        )
         self.places = Places(
             Limits(
                 requests=settings.max_queue,
@@ -38,6 +34,10 @@ class CompletionService:
                 each=settings.max_per_key,
                 each_minute=settings.max_per_minute,
             )
+        )
+        self.metrics = Metrics(keeper, self.cache, self.places)
+        self.tracing = (
+            None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint)
         )
         self.ready = False
         self.started = time.monotonic()

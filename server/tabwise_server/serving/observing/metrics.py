@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -17,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from tabwise_model.engine import EngineCounters
 from tabwise_model.request import Generation
+from tabwise_server.serving.admission.limits import Places
 from tabwise_server.serving.caching.answers import PLACES, AnswerCache
 from tabwise_server.serving.caching.shared import FAILURES
 from tabwise_server.serving.engine.keeper import RESTART_REASONS, Keeper
@@ -29,8 +32,15 @@ TOKEN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 class Metrics:
     """One app's metrics; the seed's four under the seed's names."""
 
-    def __init__(self, keeper: Keeper, cache: AnswerCache) -> None:
+    def __init__(self, keeper: Keeper, cache: AnswerCache, places: Places) -> None:
         self._registry = CollectorRegistry()
+        for name, text, read in (
+            ("tabwise_places", "Requests that there is room for", "limits.requests"),
+            ("tabwise_places_taken", "Requests in the house", "taken"),
+            ("tabwise_places_tokens", "Prompt tokens they may have", "tokens"),
+        ):
+            gauge = Gauge(name, text, registry=self._registry)
+            gauge.set_function(partial(operator.attrgetter(read), places))
         self._registry.register(_EngineCollector(keeper))
         self._registry.register(_CacheCollector(cache))
         self.requests = self._counter(
