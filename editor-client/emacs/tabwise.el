@@ -1,7 +1,9 @@
 ;;; tabwise.el --- Tabwise beside any other Python server -*- lexical-binding: t -*-
 
-;; With lsp-mode: ghost text where it has `lsp-inline-completion-mode', and an item in the
-;; completion popup everywhere.
+;; Load this from init.el.
+
+;; With lsp-mode 10: ghost text. TAB takes it, C-n and C-p show others after
+;; M-x lsp-inline-completion-display. Older ones have it as an item of the popup.
 (with-eval-after-load 'lsp-mode
   (lsp-register-client
    (make-lsp-client
@@ -10,9 +12,12 @@
     :add-on? t
     :server-id 'tabwise))
   (when (require 'lsp-inline-completion nil t)
-    (add-hook 'lsp-managed-mode-hook #'lsp-inline-completion-mode)))
+    (setq lsp-inline-completion-idle-delay 0.2)
+    (define-key lsp-inline-completion-active-map (kbd "TAB")
+                #'lsp-inline-completion-accept)))
 
-;; With eglot, which has no ghost text and one server a buffer: the popup only.
+;; With eglot, which has no ghost text and one server a buffer: M-x completion-at-point.
 (with-eval-after-load 'eglot
-  (add-to-list 'eglot-server-programs '(python-mode . ("tabwise" "lsp"))))
+  (add-to-list 'eglot-server-programs
+               '((python-mode python-ts-mode) . ("tabwise" "lsp"))))
 ;;; tabwise.el ends here

@@ -8,6 +8,7 @@ from pathlib import Path
 
 POLL_S = 0.05
 PATIENCE_S = 45.0
+AGAIN_S = 3.0
 COLUMNS, ROWS = 100, 30
 
 
@@ -59,6 +60,24 @@ class Terminal:
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Return once `condition` holds. Fails with the screen when it does not."""
         until(condition, what, lambda: "\n".join(self.lines))
+
+    def insist(
+        self, action: Callable[[], None], condition: Callable[[], object], what: str
+    ) -> None:
+        """Do `action`, again from time to time, until `condition` holds: for what is
+        lost on a program that is not ready yet."""
+        asked = 0.0
+
+        def holds() -> object:
+            nonlocal asked
+            if condition():
+                return True
+            if time.monotonic() > asked + AGAIN_S:
+                action()
+                asked = time.monotonic()
+            return False
+
+        self.until(holds, what)
 
     def until_shows(self, text: str) -> str:
         """The line that shows `text`, once there is one."""

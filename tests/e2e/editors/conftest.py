@@ -41,6 +41,7 @@ def desk(tmp_path: Path, state: Path) -> Desk:
         TABWISE_STATE_DIR=str(state),
         HOME=str(home),
         LANG="C.UTF-8",
+        TABWISE_LSP_COMPLETION_DEADLINE_MS="60000",  # of the popup; machines are busy
         PATH=f"{TABWISE}:{os.environ['PATH']}",
     )
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "TMUX"):
