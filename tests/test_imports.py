@@ -28,6 +28,8 @@ TORCH_FILES = (
     "gpt.py",
     "kv_cache.py",
     "quantize.py",
+    "runners/fixed_steps.py",
+    "runners/int8_torch.py",
     "runners/torch.py",
     "export/",
 )

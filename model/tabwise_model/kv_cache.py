@@ -43,18 +43,24 @@ class SlotView:
     """Some slots of a cache for one forward pass: row b of the batch is slots[b].
 
     starts: (B,) tokens already valid in each. Every row appends the same T tokens'
-    worth; the pass attends to `total` = max(starts) + T tokens of each slot.
+    worth; the pass attends to the first `total` tokens of each slot, max(starts) + T
+    unless a larger number is given.
     """
 
     def __init__(
-        self, cache: KVCache, slots: Tensor, starts: Tensor, new_tokens: int
+        self,
+        cache: KVCache,
+        slots: Tensor,
+        starts: Tensor,
+        new_tokens: int,
+        total: int | None = None,
     ) -> None:
         self._cache = cache
         self._slots = slots
         self.positions = starts[:, None] + torch.arange(  # (B, T)
             new_tokens, device=starts.device
         )
-        self.total = int(starts.max()) + new_tokens
+        self.total = total or int(starts.max()) + new_tokens
         keys_at = torch.arange(self.total, device=starts.device)
         # (B, 1, T, total): a query sees every key at or before its own position
         self.mask = (keys_at <= self.positions[:, :, None])[:, None]

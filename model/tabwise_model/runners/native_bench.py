@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 import numpy as np
@@ -145,7 +146,7 @@ def runners(
     checkpoint: Checkpoint, arguments: argparse.Namespace
 ) -> list[tuple[str, Runner]]:
     """Every runner that was asked for, with its label."""
-    room = {"n_slots": SLOTS, "slot_tokens": 2 * CONTEXT}
+    room: dict[str, Any] = {"n_slots": SLOTS, "slot_tokens": 2 * CONTEXT}
     made: list[tuple[str, Runner]] = []
     for path in arguments.path or [None]:
         for threads in arguments.threads:

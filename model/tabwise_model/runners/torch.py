@@ -1,14 +1,15 @@
 """The torch runner: GPUs, machines without the native library, and the reference.
 
-INT8 weights are read as float32, so its logits are exactly those of the stored weights.
+On a CPU INT8 weights are read as float32, so its logits are exactly those of the stored
+weights. On a GPU decode steps have fixed shapes (`fixed_steps.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,15 +17,17 @@ from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.config import ModelConfig
 from tabwise_model.gpt import GPT
 from tabwise_model.kv_cache import KVCache, SlotView
-from tabwise_model.quantize import dequantize_checkpoint
-from tabwise_model.runners.protocol import Chunk
-
-Logits = npt.NDArray[np.float32]
+from tabwise_model.quantize import dequantize_checkpoint, expand_int4
+from tabwise_model.runners.fixed_steps import FixedSteps
+from tabwise_model.runners.int8_torch import Int8GPT
+from tabwise_model.runners.protocol import Chunk, Logits
 
 
 class TorchRunner:
     """See `protocol.Runner`. device: auto, cpu, cuda, ...; float32 on a CPU and
-    bfloat16 elsewhere. threads: torch's intra-op threads, None leaves them."""
+    bfloat16 elsewhere. threads: torch's intra-op threads, None leaves them. weights:
+    `int8` leaves the matrices of an INT8 or INT4 checkpoint in INT8. fixed: decode in
+    steps of fixed shapes, None for on a GPU."""
 
     def __init__(
         self,
@@ -34,6 +37,8 @@ class TorchRunner:
         slot_tokens: int,
         device: str = "auto",
         threads: int | None = None,
+        weights: Literal["float", "int8"] = "float",
+        fixed: bool | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -45,12 +50,13 @@ class TorchRunner:
         self.slot_tokens = slot_tokens
         place = torch.device(device)
         dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
-        model = GPT(checkpoint.config)
-        model.load_tensors(dequantize_checkpoint(checkpoint).tensors)
-        self._model = model.to(place, dtype).eval()
+        self._model = _model(checkpoint, weights, dtype).to(place)
         self._cache = KVCache(
-            checkpoint.config, n_slots, slot_tokens, device=place, dtype=dtype
+            checkpoint.config, n_slots + 1, slot_tokens, device=place, dtype=dtype
         )
+        self._fixed: FixedSteps | None = None
+        if place.type == "cuda" if fixed is None else fixed:
+            self._fixed = FixedSteps(self._model, self._cache, idle_slot=n_slots)
 
     @staticmethod
     def kv_bytes_per_token(config: ModelConfig) -> int:
@@ -63,6 +69,8 @@ class TorchRunner:
         by_length: dict[int, list[int]] = {}
         for row, chunk in enumerate(chunks):
             by_length.setdefault(len(chunk.tokens), []).append(row)
+        if self._fixed is not None and (rows := by_length.pop(1, [])):
+            out[rows] = self._fixed.run([chunks[row] for row in rows])
         for rows in by_length.values():
             out[rows] = self._run([chunks[row] for row in rows], last_only=True)
         return out
@@ -92,3 +100,13 @@ class TorchRunner:
 
     def _tensor(self, values: Sequence[object]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)
+
+
+def _model(
+    checkpoint: Checkpoint, weights: Literal["float", "int8"], dtype: torch.dtype
+) -> GPT:
+    if weights == "int8" and checkpoint.bits != 32:
+        return Int8GPT(expand_int4(checkpoint), dtype)
+    model = GPT(checkpoint.config)
+    model.load_tensors(dequantize_checkpoint(checkpoint).tensors)
+    return model.to(dtype).eval()
