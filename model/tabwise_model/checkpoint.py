@@ -5,12 +5,13 @@ FOLDER/config.json          model shape, quantisation, tokenizer pattern, proven
 FOLDER/tokenizer.tiktoken   the vocabulary
 FOLDER/SHA256SUMS           digest of each of the above, `sha256sum -c` reads it
 
-Tensor names, family llama (all matrices (out, in), float32 or INT8):
+Tensor names, family llama (all matrices (out, in), float32, INT8 or INT4):
   embed.weight (V, C), tied to the output head
   layers.N.{attention_norm,mlp_norm}.weight (C)           norm.weight (C)
   layers.N.attention.{q,k,v,out}.weight   layers.N.mlp.{gate,up,down}.weight
 Family gpt2 has positions.weight (T, C), mlp.{up,down} and a `.bias` beside each norm
-and matrix but embed. An INT8 matrix `X.weight` has `X.scale` (out,) float32 beside it.
+and matrix but embed. An INT8 matrix `X.weight` has `X.scale` (out,) float32 beside it;
+what an INT4 matrix has is said in `int4.py`.
 RoPE rotates halves (the Hugging Face convention), not interleaved pairs.
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -32,6 +34,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tabwise_model.config import ConfigError, ModelConfig
+from tabwise_model.int4 import Int4Error, Int4Layout, packed_shapes
 from tabwise_model.tokenizer import Tokenizer, TokenizerError
 
 FORMAT = 1
@@ -49,16 +52,17 @@ class CheckpointError(ValueError):
 
 @attrs.frozen(kw_only=True)
 class Checkpoint:
-    """A loaded checkpoint. bits: 32 for float32 matrices, 8 for INT8.
+    """A loaded checkpoint. bits: 32 for float32 matrices, 8 for INT8, 4 for INT4.
 
-    digest: SHA-256 of the weights file, hex. provenance: how it was made (recipe,
-    data, steps, ...), free-form JSON.
+    int4: how INT4 matrices lie, None for other bits. digest: SHA-256 of the weights
+    file, hex. provenance: how it was made (recipe, data, steps, ...), free-form JSON.
     """
 
     config: ModelConfig
     tokenizer: Tokenizer
     tensors: Tensors
     bits: int = 32
+    int4: Int4Layout | None = None
     name: str = "unnamed"
     digest: str = ""
     provenance: Mapping[str, Any] = attrs.Factory(dict)
@@ -108,9 +112,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         data = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         config = ModelConfig.from_json(data["model"])
         bits, pattern = int(data["bits"]), str(data["tokenizer"]["pattern"])
+        int4 = Int4Layout(**data["int4"]) if bits == 4 else None
         tokenizer = Tokenizer.load(folder / TOKENIZER, pattern)
         tensors = load_file(folder / WEIGHTS)
-    except (ConfigError, TokenizerError, SafetensorError) as error:
+    except (ConfigError, Int4Error, TokenizerError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error!r}") from error
@@ -119,12 +124,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model only "
             f"{config.vocab_size}; they belong to different checkpoints"
         )
-    check_tensors(config, tensors, bits)
+    check_tensors(config, tensors, bits, int4)
     return Checkpoint(
         config=config,
         tokenizer=tokenizer,
         tensors=tensors,
         bits=bits,
+        int4=int4,
         name=folder.resolve().name,
         digest=sums[WEIGHTS],
         provenance=data.get("provenance", {}),
@@ -165,8 +171,13 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def count_parameters(config: ModelConfig) -> int:
+    """How many weights this shape of model has, whatever their bits."""
+    return sum(math.prod(shape) for shape in expected_shapes(config).values())
+
+
 def quantized_names(config: ModelConfig) -> list[str]:
-    """The matrices that INT8 covers, without `.weight`: all but learned positions."""
+    """The matrices that INT8 and INT4 cover, without `.weight`: all but positions."""
     return [
         name.removesuffix(".weight")
         for name, shape in expected_shapes(config).items()
@@ -174,31 +185,52 @@ def quantized_names(config: ModelConfig) -> list[str]:
     ]
 
 
-def check_tensors(config: ModelConfig, tensors: Tensors, bits: int) -> None:
+def check_tensors(
+    config: ModelConfig, tensors: Tensors, bits: int, int4: Int4Layout | None = None
+) -> None:
     """Raise CheckpointError naming the first missing, extra or misshapen tensor."""
-    shapes = expected_shapes(config)
-    dtypes: dict[str, np.dtype[Any]] = dict.fromkeys(shapes, np.dtype(np.float32))
-    if bits == 8:
-        for name in quantized_names(config):
-            shapes[f"{name}.scale"] = shapes[f"{name}.weight"][:1]
-            dtypes[f"{name}.scale"] = np.dtype(np.float32)
-            dtypes[f"{name}.weight"] = np.dtype(np.int8)
-    elif bits != 32:
-        raise CheckpointError(f"bits must be 32 or 8, got {bits}")
-    for name in sorted(shapes.keys() ^ tensors.keys()):
-        what = "lacks" if name in shapes else "has an unknown tensor"
+    expected = expected_tensors(config, bits, int4)
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        what = "lacks" if name in expected else "has an unknown tensor"
         raise CheckpointError(f"the checkpoint {what} {name}")
-    for name, shape in shapes.items():
+    for name, (shape, kind) in expected.items():
         found = tensors[name]
-        if found.shape != shape or found.dtype != dtypes[name]:
+        if found.shape != shape or found.dtype != kind:
             raise CheckpointError(
-                f"{name} must be {dtypes[name]} {shape}, "
+                f"{name} must be {np.dtype(kind)} {shape}, "
                 f"got {found.dtype} {found.shape}"
             )
 
 
+def expected_tensors(
+    config: ModelConfig, bits: int, int4: Int4Layout | None
+) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
+    """Shape and type of every tensor by name. Raises CheckpointError if there can be no
+    such checkpoint."""
+    if bits not in (32, 8, 4):
+        raise CheckpointError(f"bits must be 32, 8 or 4, got {bits}")
+    if (bits == 4) is (int4 is None):
+        raise CheckpointError(f"{bits}-bit matrices cannot have the layout {int4}")
+    shapes = expected_shapes(config)
+    found: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+        name: (shape, np.float32) for name, shape in shapes.items()
+    }
+    for name in quantized_names(config) if bits != 32 else ():
+        rows, inputs = shapes[f"{name}.weight"]
+        if int4 is not None and int4.packs(name):
+            try:
+                found |= packed_shapes(name, (rows, inputs), int4.group)
+            except Int4Error as error:
+                raise CheckpointError(str(error)) from error
+        else:
+            found[f"{name}.weight"] = (rows, inputs), np.int8
+            found[f"{name}.scale"] = (rows,), np.float32
+    return found
+
+
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
-    check_tensors(checkpoint.config, checkpoint.tensors, checkpoint.bits)
+    int4 = checkpoint.int4
+    check_tensors(checkpoint.config, checkpoint.tensors, checkpoint.bits, int4)
     tensors = {k: np.ascontiguousarray(v) for k, v in checkpoint.tensors.items()}
     save_file(tensors, folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)  # it comes readable by its owner alone
@@ -211,6 +243,8 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         "tokenizer": {"pattern": checkpoint.tokenizer.pattern},
         "provenance": dict(checkpoint.provenance),
     }
+    if int4 is not None:
+        config["int4"] = attrs.asdict(int4)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     write_sums(folder, [CONFIG, WEIGHTS, TOKENIZER])
 

@@ -48,7 +48,7 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "measure training beside the plain way",
         ),
         "tune": ("tabwise_training.tune", "tune the checkpoint on your own code"),
-        "quantize": ("tabwise_training.quantize", "turn a checkpoint into INT8"),
+        "quantize": ("tabwise_training.quantize", "turn a checkpoint into INT8 or INT4"),
         "import": (
             "tabwise_training.import_checkpoint",
             "read a Hugging Face folder",

@@ -17,6 +17,8 @@ LLAMA = ModelConfig(
     n_embd=32,
     mlp_hidden=48,
 )
+# Widths that groups of 32 fill, for INT4.
+EVEN = attrs.evolve(LLAMA, n_embd=64, mlp_hidden=96)
 SHAPES: dict[Family, ModelConfig] = {
     "llama": LLAMA,
     "gpt2": attrs.evolve(LLAMA, family="gpt2", n_kv_head=4),
@@ -24,9 +26,14 @@ SHAPES: dict[Family, ModelConfig] = {
 
 
 def random_checkpoint(family: Family, seed: int = 0) -> Checkpoint:
-    """A tiny model with weights large enough that tokens have clear winners."""
+    """A tiny model of this family; see `checkpoint_of`."""
+    return checkpoint_of(SHAPES[family], seed)
+
+
+def checkpoint_of(config: ModelConfig, seed: int = 0) -> Checkpoint:
+    """A random model with weights large enough that tokens have clear winners."""
     torch.manual_seed(seed)
-    model = GPT(SHAPES[family])
+    model = GPT(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:

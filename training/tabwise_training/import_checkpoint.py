@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 from tabwise_model.checkpoint import (
     Checkpoint,
     CheckpointError,
-    expected_shapes,
+    count_parameters,
     save_checkpoint,
 )
 from tabwise_model.export.from_huggingface import read_huggingface
@@ -37,8 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(checkpoint: Checkpoint) -> str:
     """One line: what kind of model, and how large."""
-    config = checkpoint.config
-    count = sum(math.prod(shape) for shape in expected_shapes(config).values())
+    config, count = checkpoint.config, count_parameters(checkpoint.config)
     return (
         f"{config.family}, {count / 1e6:.2f}M parameters: {config.n_layer} layers, "
         f"{config.n_head} heads ({config.n_kv_head} KV), width {config.n_embd}, "

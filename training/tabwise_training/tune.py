@@ -23,10 +23,10 @@ from tabwise_model.checkpoint import (
 )
 from tabwise_model.gpt import GPT
 from tabwise_model.quantize import dequantize_checkpoint, quantize_checkpoint
+from tabwise_training.calibration import check_vocabulary
 from tabwise_training.data import DataConfig, Rows
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.positions import draw_positions
-from tabwise_training.prepare import load_tokenizer
 from tabwise_training.quantize import find_checkpoint
 from tabwise_training.tuning.general import standard_library
 from tabwise_training.tuning.judge import Exam, Standing, helps, to_markdown
@@ -156,11 +156,8 @@ def _streams(
     if replay is None:
         replay = scratch / "general"
         write_documents(replay, tokenizer, general.train)
-    elif load_tokenizer(replay).dumps() != tokenizer.dumps():
-        raise TrainingError(
-            f"{replay} has another vocabulary than the checkpoint; prepare it with "
-            "`tabwise prepare --tokenizer` and that of the checkpoint"
-        )
+    else:
+        check_vocabulary(replay, tokenizer)
     block = first.config.block_size
     return (
         endless_rows(scratch / "own", tokenizer, config, block),

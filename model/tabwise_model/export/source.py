@@ -10,7 +10,7 @@ from tabwise_model.checkpoint import (
     Tensors,
     check_tensors,
 )
-from tabwise_model.quantize import dequantize_checkpoint
+from tabwise_model.quantize import check_finite, dequantize_checkpoint
 
 FLOAT16_MAX = 65_504.0
 
@@ -20,23 +20,21 @@ class ExportError(CheckpointError):
 
 
 def float_tensors(checkpoint: Checkpoint) -> Tensors:
-    """The checkpoint's tensors in float32, INT8 ones multiplied out.
+    """The checkpoint's tensors in float32, INT8 and INT4 ones multiplied out.
 
     Raises CheckpointError naming the first that is missing, extra, misshapen or not
     finite, or a tokenizer that has more ids than the embedding has rows.
     """
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
-    check_tensors(config, checkpoint.tensors, checkpoint.bits)
+    check_tensors(config, checkpoint.tensors, checkpoint.bits, checkpoint.int4)
     if tokenizer.vocab_size > config.vocab_size:
         raise ExportError(
             f"the tokenizer has {tokenizer.vocab_size} ids, the model only "
             f"{config.vocab_size}; they belong to different checkpoints"
         )
-    tensors = dict(dequantize_checkpoint(checkpoint).tensors)
-    for name, array in tensors.items():
-        if not np.isfinite(array).all():
-            raise ExportError(f"{name} has values that are not finite")
-    return tensors
+    plain = dequantize_checkpoint(checkpoint)
+    check_finite(plain)
+    return dict(plain.tensors)
 
 
 def check_float16(tensors: Tensors) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tabwise_model.checkpoint import Checkpoint, CheckpointError
 from tabwise_model.config import ModelConfig
-from tabwise_model.quantize import quantize_checkpoint
+from tabwise_model.quantize import expand_int4, quantize_checkpoint
 from tabwise_model.runners.native_library import Shape
 
 BLOCK = 16
@@ -81,8 +81,9 @@ def arrange(
 ) -> Iterator[tuple[int, Tensor, Int8s | Floats, Floats | None]]:
     """(layer, tensor, data, scales) of all that the library is to load.
 
-    Float32 matrices are quantised first. Raises CheckpointError.
+    Float32 matrices are quantised first, INT4 ones expanded. Raises CheckpointError.
     """
+    checkpoint = expand_int4(checkpoint)
     if checkpoint.bits == 32:
         checkpoint = quantize_checkpoint(checkpoint)
     for layer in range(shape.layers):

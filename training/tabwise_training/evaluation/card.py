@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tabwise_model.checkpoint import WEIGHTS, Checkpoint
+from tabwise_model.checkpoint import WEIGHTS, Checkpoint, count_parameters
 from tabwise_training.evaluation.report import to_markdown
 
 SAMPLE_LINES = 4  # of what stands before the cursor
@@ -60,8 +60,7 @@ below) can come back. It was trained on no secrets that a detector found.
 
 def _model(folder: Path, checkpoint: Checkpoint) -> str:
     shape = checkpoint.config
-    weights = sum(a.size for k, a in checkpoint.tensors.items() if "scale" not in k)
-    size = (folder / WEIGHTS).stat().st_size
+    weights, size = count_parameters(shape), (folder / WEIGHTS).stat().st_size
     return (
         f"## The model\n\n{weights / 1e6:.2f}M parameters, family `{shape.family}`: "
         f"{shape.n_layer} layers, width {shape.n_embd}, {shape.n_head} heads over "
