@@ -1,63 +1,14 @@
-"""A real Redis for a test."""
+"""A real Redis for a test, where there is one."""
 
-import asyncio
-import contextlib
 import shutil
-import signal
-import tempfile
-from collections.abc import AsyncIterator
 
-import attrs
 import pytest
 
-from tabwise_server.capacity.fleet import free_port
+from tabwise_server.bench.redis_server import RedisServer, running_redis
+
+__all__ = ["RedisServer", "needs_redis", "running_redis"]
 
 needs_redis = pytest.mark.skipif(
     shutil.which("redis-server") is None,
     reason="redis-server is not installed (Debian: apt-get install redis-server)",
 )
-
-
-@attrs.define
-class RedisServer:
-    """`redis-server` on a port that it keeps when it is started again."""
-
-    folder: str
-    port: int
-    process: asyncio.subprocess.Process | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    async def start(self) -> None:
-        """Return once it listens."""
-        self.process = await asyncio.create_subprocess_exec(
-            *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1"),
-            *("--save", "", "--dir", self.folder),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert self.process.stdout is not None
-        async with asyncio.timeout(30):
-            while b"Ready to accept" not in await self.process.stdout.readline():
-                assert self.process.returncode is None
-
-    def signal(self, how: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(how)
-
-    async def kill(self) -> None:
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
-            await self.process.communicate()
-
-
-@contextlib.asynccontextmanager
-async def running_redis() -> AsyncIterator[RedisServer]:
-    with tempfile.TemporaryDirectory(prefix="tabwise-redis-") as folder:
-        server = RedisServer(folder, free_port())
-        try:
-            await server.start()
-            yield server
-        finally:
-            await server.kill()

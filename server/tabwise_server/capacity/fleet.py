@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import aiohttp
 import attrs
@@ -21,6 +23,9 @@ READY_S = 60.0
 POLL_S = 0.02
 ROUTER = Path("k8s/base")  # of a checkout: nginx.conf and upstream.conf
 SERVER = "    server code-assistant-pods.tabwise.svc.cluster.local:8000 resolve "
+UNCACHED: Mapping[str, str] = MappingProxyType(
+    {"TABWISE_SERVE_RESPONSE_CACHE_BYTES": "0"}
+)
 
 
 class FleetError(TabwiseError):
@@ -29,24 +34,35 @@ class FleetError(TabwiseError):
 
 @attrs.define
 class Member:
-    """One `tabwise serve`; `url` stays through restarts."""
+    """One `tabwise serve`; `url` stays through restarts. module: what runs it.
+    environment: over this process's own; by default no answer is given twice, since
+    figures are of the engine."""
 
     flags: Sequence[str]
+    module: str
+    environment: Mapping[str, str]
     process: asyncio.subprocess.Process
     url: str
     log: asyncio.Task[None]
 
     @classmethod
-    async def start(cls, *flags: str, port: int = 0) -> Member:
+    async def start(
+        cls,
+        *flags: str,
+        port: int = 0,
+        module: str = "tabwise_server",
+        environment: Mapping[str, str] = UNCACHED,
+    ) -> Member:
         """A backend that answers. Raises FleetError with what it said last."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "tabwise_server", "serve"),
+            *(sys.executable, "-P", "-m", module, "serve"),
             *("--port", str(port), *flags),
             stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **environment},
         )
         url = await _address(process)
         log = asyncio.create_task(_drop(process))
-        return cls(flags, process, url, log)
+        return cls(flags, module, environment, process, url, log)
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to drain (or kill it); its exit status once it has gone."""
@@ -60,14 +76,26 @@ class Member:
         """Drain it, and start another at the same address."""
         await self.stop()
         port = int(self.url.rpartition(":")[2])
-        fresh = await Member.start(*self.flags, port=port)
+        fresh = await Member.start(
+            *self.flags, port=port, module=self.module, environment=self.environment
+        )
         self.process, self.log = fresh.process, fresh.log
 
 
 @contextlib.asynccontextmanager
-async def running_fleet(count: int, *flags: str) -> AsyncIterator[list[Member]]:
+async def running_fleet(
+    count: int,
+    *flags: str,
+    module: str = "tabwise_server",
+    environment: Mapping[str, str] = UNCACHED,
+) -> AsyncIterator[list[Member]]:
     """`count` backends, each on a free port; killed at the end if they still run."""
-    starts = [asyncio.create_task(Member.start(*flags)) for _ in range(count)]
+    starts = [
+        asyncio.create_task(
+            Member.start(*flags, module=module, environment=environment)
+        )
+        for _ in range(count)
+    ]
     await asyncio.wait(starts)
     try:
         yield [await start for start in starts]
@@ -79,9 +107,10 @@ async def running_fleet(count: int, *flags: str) -> AsyncIterator[list[Member]]:
 
 @contextlib.asynccontextmanager
 async def running_router(
-    urls: Sequence[str], source: Path = ROUTER
+    urls: Sequence[str], source: Path = ROUTER, quiet: bool = False
 ) -> AsyncIterator[tuple[str, Path]]:
     """nginx with the cluster's configuration before `urls`; its address, and its log.
+    quiet: what goes wrong behind it is not told on stderr.
 
     Of the configuration, only port, paths and the backends' addresses are replaced.
     Raises FleetError where nginx is missing.
@@ -95,6 +124,7 @@ async def running_router(
         process = await asyncio.create_subprocess_exec(
             *(nginx, "-p", name, "-e", "stderr", "-c", str(folder / "nginx.conf")),
             *("-g", "daemon off;"),
+            stderr=asyncio.subprocess.DEVNULL if quiet else None,
         )
         try:
             url = f"http://127.0.0.1:{port}"

@@ -26,6 +26,14 @@ MEASUREMENTS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "tabwise_server.bench.load",
             "many typing users against one backend",
         ),
+        "overload": (
+            "tabwise_server.bench.overload",
+            "ten times more requests than a backend can serve",
+        ),
+        "faults": (
+            "tabwise_server.bench.faults.run",
+            "people type while engines, Redis and backends break",
+        ),
         "soak": (
             "tabwise_server.bench.soak",
             "whether the backend grows while people type",

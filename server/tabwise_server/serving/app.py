@@ -10,6 +10,7 @@ from aiohttp import web
 from tabwise_server.serving.admission.callers import Keys
 from tabwise_server.serving.admission.guards import answer_errors, check_caller
 from tabwise_server.serving.admission.origins import check_origin, tell_browser
+from tabwise_server.serving.admission.overload import turn_away
 from tabwise_server.serving.apis.health import add_health
 from tabwise_server.serving.apis.llamacpp import add_llamacpp
 from tabwise_server.serving.apis.openai import add_openai
@@ -36,7 +37,7 @@ def make_app(service: CompletionService, settings: ServeSettings) -> web.Applica
     tracing = [] if service.tracing is None else [service.tracing.middleware]
     guards = [answer_errors, check_origin, check_caller]
     app = web.Application(
-        middlewares=[tell_requests, *tracing, *guards],
+        middlewares=[turn_away(service), tell_requests, *tracing, *guards],
         client_max_size=settings.max_body_bytes,
     )
     app[SERVICE] = service

@@ -8,7 +8,7 @@ from tabwise_model.checkpoint import (
     load_checkpoint,
     resolve_checkpoint,
 )
-from tabwise_model.runners.choose import NoRunner, load_runner
+from tabwise_model.runners import choose
 from tabwise_server.errors import CheckpointMissing, SettingsError
 from tabwise_server.serving.engine.keeper import Keeper
 from tabwise_server.serving.engine.model import ServedModel
@@ -33,7 +33,7 @@ def make_keeper(settings: ServeSettings) -> Keeper:
 def build_model(checkpoint: Checkpoint, settings: ServeSettings) -> ServedModel:
     """Raises SettingsError if nothing here can run it."""
     try:
-        runner = load_runner(
+        runner = choose.load_runner(
             checkpoint,
             runner=settings.runner,
             device=settings.device,
@@ -42,6 +42,6 @@ def build_model(checkpoint: Checkpoint, settings: ServeSettings) -> ServedModel:
             kv_bytes=settings.kv_bytes,
             slot_tokens=checkpoint.config.block_size,
         )
-    except NoRunner as error:
+    except choose.NoRunner as error:
         raise SettingsError(str(error)) from error
     return ServedModel(checkpoint, runner, settings.prefill_chunk)

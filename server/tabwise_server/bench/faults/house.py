@@ -1,0 +1,120 @@
+"""What the people of a fault run ask: two backends behind nginx with a Redis, and what
+befalls them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import attrs
+
+from tabwise_server.bench.faults.faulty import ENDS, HANGS
+from tabwise_server.bench.machine import resident_mb
+from tabwise_server.bench.redis_server import RedisServer, running_redis
+from tabwise_server.capacity.fleet import Member, running_fleet, running_router
+
+logger = logging.getLogger(__name__)
+
+MODULE = "tabwise_server.bench.faults.faulty"
+KEYS = 4
+ENGINES_EVERY_S = 600.0  # and as often Redis, and a backend
+REDIS_AWAY = 0.03  # of that
+WATCH_S = 1.0
+
+
+@attrs.frozen
+class House:
+    """url: the router's; keys: any of them may ask."""
+
+    url: str
+    keys: list[str]
+    members: list[Member]
+    redis: RedisServer
+    events: list[str] = attrs.Factory(list)
+
+    async def suffer(self, every_s: float, memory: Memory) -> None:
+        """Break one thing after the other, until cancelled."""
+        for step in itertools.count():
+            await asyncio.sleep(every_s / 3)
+            await self._break(step, every_s, memory)
+
+    async def _break(self, step: int, every_s: float, memory: Memory) -> None:
+        turn, what = divmod(step, 3)
+        member = self.members[turn % 2]
+        if what == 0:
+            how = HANGS if turn % 3 == 2 else ENDS
+            what_it_does = "hangs" if how is HANGS else "ends"
+            self._tell(f"the engine of {member.url} {what_it_does}")
+            member.process.send_signal(how)
+            if how is HANGS:
+                memory.cut(member.process.pid)
+        elif what == 1:
+            self._tell("Redis is killed")
+            await self.redis.kill()
+            await asyncio.sleep(REDIS_AWAY * every_s)
+            await self.redis.start()
+        else:
+            self._tell(f"{member.url} is told to leave; another takes over")
+            await member.restart()
+
+    def _tell(self, words: str) -> None:
+        self.events.append(words)
+        logger.warning("%s", words)
+
+
+@contextlib.asynccontextmanager
+async def running_house(
+    slots: int, environment: Mapping[str, str]
+) -> AsyncIterator[House]:
+    """Two backends of `slots`, nginx before them, and Redis beside them. Raises
+    FleetError for what is missing."""
+    keys = [secrets.token_hex(16) for _ in range(KEYS)]
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        file = folder / "keys"
+        file.write_text("".join(f"key{n} {key}\n" for n, key in enumerate(keys)))
+        redis = await stack.enter_async_context(running_redis())
+        settings = {
+            "TABWISE_SERVE_API_KEYS_FILE": str(file),
+            "TABWISE_SERVE_REDIS_URL": redis.url,
+            "TABWISE_SERVE_CACHE_SECRET": secrets.token_hex(16),
+            **environment,
+        }
+        flags = ("--threads", "1", "--slots", str(slots))
+        members = await stack.enter_async_context(
+            running_fleet(2, *flags, module=MODULE, environment=settings)
+        )
+        urls = [member.url for member in members]
+        url, _ = await stack.enter_async_context(running_router(urls, quiet=True))
+        yield House(url, keys, members, redis)
+
+
+@attrs.define
+class Memory:
+    """Megabytes of each process, over its life."""
+
+    _now: dict[int, list[float]] = attrs.Factory(dict)
+    _past: list[list[float]] = attrs.Factory(list)
+
+    def cut(self, pid: int) -> None:
+        """Another life begins: an engine that hangs keeps its memory for as long as
+        its process lives, which is no leak."""
+        self._past.append(self._now.pop(pid, []))
+
+    def lives(self) -> list[list[float]]:
+        return [*self._past, *self._now.values()]
+
+    async def watch(self, members: list[Member]) -> None:
+        """Look now and again, until cancelled."""
+        while True:
+            for member in members:
+                megabytes = resident_mb(member.process.pid)
+                if megabytes is not None:
+                    self._now.setdefault(member.process.pid, []).append(megabytes)
+            await asyncio.sleep(WATCH_S)

@@ -1,0 +1,226 @@
+"""What a backend does when ten times more is asked of it than it can do.
+
+First as much as it can serve, by connections that ask again as soon as they are
+answered; then requests at `times` that rate on a clock. Both are typing people's
+requests (`load.py`), each at another place in its file. A request that finds no room
+must be told so at once, and the others served as fast as before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import attrs
+
+from tabwise_server.bench.load import editor_options, slots_for
+from tabwise_server.bench.machine import describe_machine
+from tabwise_server.bench.processes import tabwise_serve
+from tabwise_server.bench.users import asks, sources
+from tabwise_server.bench.wire_client import HttpLine
+from tabwise_server.errors import BadRequest
+from tabwise_server.suggest.place import Place
+from tabwise_server.suggest.prompt import build_request
+from tabwise_server.wire import unstructure
+
+USERS = 64
+AT_ONCE = 120  # connections that find the most that can be served, and fill the house
+WARM_S = 3.0
+MOST_LINES = 2_000  # connections of the generator
+DEADLINE_MS = 60_000.0
+# Statuses that say that there was no room.
+NO_ROOM = (429, 503)
+
+
+@attrs.frozen(kw_only=True)
+class OverloadReport:
+    """Requests a second; milliseconds from sending to the whole answer."""
+
+    most_per_s: float
+    asked_per_s: float
+    served_per_s: float
+    refused_per_s: float
+    failed_per_s: float
+    refused_p50_ms: float
+    refused_p99_ms: float
+    refused_max_ms: float
+    served_p50_ms: float
+    generator_cpu: float
+    machine: str
+
+    @property
+    def kept(self) -> float:
+        """Of the most that can be served, what was served in the overload."""
+        return self.served_per_s / self.most_per_s
+
+
+@attrs.define
+class Tally:
+    """Latencies in seconds by status, of answers that came between `begin` and `end`: a
+    house that fills, or empties, serves at another rate. A connection that failed has
+    status 0."""
+
+    begin: float
+    end: float
+    latencies: dict[int, list[float]] = attrs.Factory(lambda: defaultdict(list))
+
+    def add(self, status: int, sent: float, answered: float) -> None:
+        if self.begin <= answered <= self.end:
+            self.latencies[status].append(answered - sent)
+
+    def per_s(self, *statuses: int) -> float:
+        count = sum(len(self.latencies[status]) for status in statuses)
+        return count / (self.end - self.begin)
+
+    def sorted(self, *statuses: int) -> list[float]:
+        return sorted(itertools.chain(*(self.latencies[s] for s in statuses)))
+
+
+async def overload(times: float, seconds: float, seed: int = 1) -> OverloadReport:
+    """Measure a server of its own."""
+    flags = ["--slots", str(slots_for(USERS))]
+    environment = {"TABWISE_SERVE_RESPONSE_CACHE_BYTES": "0"}
+    async with tabwise_serve(flags, environment) as served:
+        people = People(seed)
+        # in the flood one in `times` is served: as far apart as here
+        keys = round(times)
+        most = (await _saturate(served.url, people, keys, seconds)).per_s(200)
+        count = round(most * times * (WARM_S + seconds))
+        bodies = [people.next(1) for _ in range(count)]
+        cpu = time.process_time()
+        tally = await _flood(served.url, bodies, most * times)
+        cpu = (time.process_time() - cpu) / (WARM_S + seconds)
+        return _report(tally, most, most * times, cpu)
+
+
+class People:
+    """Whose turn it is to ask, and what."""
+
+    def __init__(self, seed: int) -> None:
+        self._options = attrs.evolve(editor_options(), deadline_ms=DEADLINE_MS)
+        self._typing = [
+            (number, text, asks(text, math.inf, random.Random(f"{seed}:{number}")))
+            for number, text in enumerate(sources(USERS))
+        ]
+        self._turns = itertools.cycle(self._typing)
+
+    def next(self, keys: int) -> bytes:
+        """A request's body, so many of this person's requests after their last one."""
+        number, text, typing = next(self._turns)
+        ask = next(itertools.islice(typing, keys - 1, None))
+        place = Place(
+            prefix=text[: ask.cursor], suffix=text[ask.after :], language="python"
+        )
+        request = build_request(place, self._options, f"file:///overload/{number}.py")
+        return json.dumps(unstructure(request)).encode()
+
+
+async def _saturate(url: str, people: People, keys: int, seconds: float) -> Tally:
+    """Ask on AT_ONCE connections, on each as soon as it is answered."""
+    begin = time.monotonic() + WARM_S
+    tally = Tally(begin, begin + seconds)
+
+    async def ask(line: HttpLine) -> None:
+        while time.monotonic() < tally.end:
+            await _post(line, people.next(keys), tally)
+        line.close()
+
+    await asyncio.gather(*(ask(line) for line in _lines(url, AT_ONCE)))
+    return tally
+
+
+async def _flood(url: str, bodies: Sequence[bytes], per_s: float) -> Tally:
+    """Ask `per_s` times a second on a clock, whatever the server does. A request for
+    which no connection is left counts as one that failed."""
+    idle = _lines(url, MOST_LINES)
+    loop = asyncio.get_running_loop()
+    running: set[asyncio.Task[None]] = set()
+    began = loop.time()
+    tally = Tally(began + WARM_S, began + len(bodies) / per_s)
+
+    async def ask(body: bytes) -> None:
+        line = idle.pop()
+        await _post(line, body, tally)
+        idle.append(line)
+
+    for number, body in enumerate(bodies):
+        await asyncio.sleep(began + number / per_s - loop.time())
+        if not idle:
+            tally.add(0, loop.time(), loop.time())
+            continue
+        task = asyncio.create_task(ask(body))
+        running.add(task)
+        task.add_done_callback(running.discard)
+    await asyncio.gather(*running)
+    for line in idle:
+        line.close()
+    return tally
+
+
+async def _post(line: HttpLine, body: bytes, tally: Tally) -> None:
+    sent = time.monotonic()
+    try:
+        status, _ = await line.post("/v1/tabwise/complete", body)
+    except OSError:
+        status = 0
+    tally.add(status, sent, time.monotonic())
+
+
+def _lines(url: str, count: int) -> list[HttpLine]:
+    parts = urlsplit(url)
+    return [HttpLine(parts.hostname or "", parts.port or 80) for _ in range(count)]
+
+
+def _report(tally: Tally, most: float, asked: float, cpu: float) -> OverloadReport:
+    refused, served = tally.sorted(*NO_ROOM), tally.sorted(200)
+    failed = [s for s in tally.latencies if s not in (200, *NO_ROOM)]
+    return OverloadReport(
+        most_per_s=round(most, 1),
+        asked_per_s=round(asked, 1),
+        served_per_s=round(tally.per_s(200), 1),
+        refused_per_s=round(tally.per_s(*NO_ROOM), 1),
+        failed_per_s=round(tally.per_s(*failed), 1),
+        refused_p50_ms=_ms(refused, 0.5),
+        refused_p99_ms=_ms(refused, 0.99),
+        refused_max_ms=_ms(refused, 1.0),
+        served_p50_ms=_ms(served, 0.5),
+        generator_cpu=round(cpu, 2),
+        machine=describe_machine(),
+    )
+
+
+def _ms(ordered: Sequence[float], share: float) -> float:
+    """A quantile; 0.0 of none."""
+    if not ordered:
+        return 0.0
+    return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1000, 2)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--times", type=float, default=10.0, help="what it can serve is asked for"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each part")
+    parser.add_argument("--out", type=Path, help="write JSON here")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not (1 <= arguments.times <= 100 and 1 <= arguments.seconds <= 600):
+        raise BadRequest("times must be 1..100 and seconds 1..600")
+    report = asyncio.run(overload(arguments.times, arguments.seconds))
+    for name, value in attrs.asdict(report).items():
+        print(f"{name.replace('_', ' '):<16}{value}")
+    print(f"{'kept':<16}{report.kept:.2f}")
+    if arguments.out:
+        text = json.dumps(attrs.asdict(report), indent=1)
+        arguments.out.write_text(text, encoding="utf-8")
+    return 0
