@@ -64,6 +64,7 @@ class ServeSettings:
     checkpoint: str = "default"  # a shipped name, or a folder
     runner: str = "auto"  # auto, native, torch
     device: str = "auto"  # auto, cpu, cuda; the torch runner's
+    weights: str = "float"  # float, int8; how the torch runner holds INT8 matrices
     # None: what the runner finds best
     threads: int | None = attrs.field(default=None, validator=at_least(1))
     # sequences with KV at once; None: as many as kv_bytes hold

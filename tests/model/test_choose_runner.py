@@ -58,6 +58,11 @@ def test_an_unknown_runner_is_refused() -> None:
         kind(runner="jax")
 
 
+def test_an_unknown_form_of_weights_is_refused() -> None:
+    with pytest.raises(NoRunner, match="weights must be one of float, int8"):
+        kind(weights="int2")
+
+
 @pytest.mark.parametrize("runner", available_runners())
 def test_slots_fill_the_bytes_that_keys_and_values_take(runner: str) -> None:
     checkpoint = random_checkpoint("llama")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUNNERS = ("native", "torch")  # the preferred one first
+WEIGHTS = ("float", "int8")
 MAX_SLOTS = 512
 
 
@@ -33,6 +34,7 @@ def load_runner(
     *,
     runner: str = "auto",
     device: str = "auto",
+    weights: str = "float",
     threads: int | None = None,
     n_slots: int | None = None,
     kv_bytes: int = 0,
@@ -40,10 +42,13 @@ def load_runner(
 ) -> Runner:
     """The runner named `runner`, or for `auto` the first that can run `checkpoint`.
 
-    device: the torch runner's; one that is neither auto nor cpu means torch. n_slots:
-    None for as many as `kv_bytes` hold of this runner's keys and values, up to
-    MAX_SLOTS. Raises NoRunner.
+    device: the torch runner's; one that is neither auto nor cpu means torch. weights:
+    how it holds an INT8 checkpoint's matrices, one of WEIGHTS. n_slots: None for as
+    many as `kv_bytes` hold of this runner's keys and values, up to MAX_SLOTS. Raises
+    NoRunner.
     """
+    if weights not in WEIGHTS:
+        raise NoRunner(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}")
     failures = []
     for name in _candidates(runner, device):
         try:
@@ -53,7 +58,7 @@ def load_runner(
             options: dict[str, Any] = {"n_slots": slots, "slot_tokens": slot_tokens}
             options["threads"] = threads
             if name == "torch":
-                options["device"] = device
+                options |= {"device": device, "weights": weights}
             return kind(checkpoint, **options)
         except RuntimeError as error:
             failures.append(f"{name}: {error}")

@@ -37,6 +37,7 @@ def build_model(checkpoint: Checkpoint, settings: ServeSettings) -> ServedModel:
             checkpoint,
             runner=settings.runner,
             device=settings.device,
+            weights=settings.weights,
             threads=settings.threads,
             n_slots=settings.slots,
             kv_bytes=settings.kv_bytes,
