@@ -8,10 +8,10 @@ CPU; and what a thousand tokens cost at a stated price.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,10 @@ def measure_forms(
 ) -> list[Figures]:
     """Every form of the runner on `device`, at up to CONTEXT tokens of context."""
     context = min(CONTEXT, checkpoint.config.block_size - NEW_TOKENS - 1)
-    room = {"n_slots": max(batches), "slot_tokens": context + NEW_TOKENS + 1}
+    room: dict[str, Any] = {
+        "n_slots": max(batches),
+        "slot_tokens": context + NEW_TOKENS + 1,
+    }
     exact = TorchRunner(checkpoint, device="cpu", n_slots=1, slot_tokens=context + 32)
     texts = _prompts(checkpoint, prompts, context)
     wanted = [greedy(exact, text) for text in texts]
@@ -91,36 +94,30 @@ def measure_transformers(
     from transformers import AutoModelForCausalLM
 
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    model.to(device)
     decode = {}
     for batch in batches:
-        with _generating(model, device, batch, context) as generate:
-            one = measure(lambda: generate(1), seconds).median  # noqa: B023
-            more = measure(lambda: generate(9), seconds).median  # noqa: B023
-            decode[batch] = (more - one) / 8 * 1e3
-            if batch == min(batches):
-                prefill = one
+        ids = torch.randint(10, 250, (batch, context), device=device)
+        one = measure(partial(_generate, model, ids, 1), seconds).median
+        more = measure(partial(_generate, model, ids, 9), seconds).median
+        decode[batch] = (more - one) / 8 * 1e3
+        if batch == min(batches):
+            prefill = one
     return Figures(form=RIVAL, decode_ms=decode, prefill_ms=prefill * 1e3)
 
 
-@contextlib.contextmanager
-def _generating(
-    model: Any, device: str, batch: int, context: int
-) -> Iterator[Callable[[int], object]]:
-    ids = torch.randint(10, 250, (batch, context), device=device)
-
-    def generate(count: int) -> object:
-        out = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=count,
-            min_new_tokens=count,
-            do_sample=False,
-            pad_token_id=0,
-        )
-        return out.cpu()  # waits for the device
-
-    yield generate
+def _generate(model: Any, ids: torch.Tensor, count: int) -> object:
+    """`count` tokens behind each row of ids (B, T)."""
+    out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=count,
+        min_new_tokens=count,
+        do_sample=False,
+        pad_token_id=0,
+    )
+    return out.cpu()  # waits for the device
 
 
 def greedy(runner: Runner, prompt: tuple[int, ...]) -> list[int]:
