@@ -1,5 +1,8 @@
+import errno
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,18 +88,92 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     assert logs[0] == logs[1]
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_does(recipe: Path, tmp_path: Path) -> None:
-    """Same global batch, so the same losses but for the order of float sums."""
-    alone, both = tmp_path / "alone", tmp_path / "both"
-    assert train(recipe, alone) == 0
+def train_in_two(recipe: Path, out: Path, *flags: str) -> int:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node=2", "-m", "tabwise_server", "train"]
-    command += ["--config", str(recipe), "--run.out", str(both)]
+    command += ["--config", str(recipe), "--run.out", str(out), *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 or "stopped and saved" in done.stdout, done.stderr
+    return done.returncode
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_processes_train_as_one_does_and_resume_to_the_same_bits(
+    recipe: Path, tmp_path: Path
+) -> None:
+    """Same global batch, so the same losses but for the order of float sums."""
+    alone, both, cut = tmp_path / "alone", tmp_path / "both", tmp_path / "cut"
+    assert train(recipe, alone) == 0
+    assert train_in_two(recipe, both) == 0
     for a, b in zip(read_log(alone), read_log(both), strict=True):
         assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=2e-4)
+    assert train_in_two(recipe, cut, "--stop-after-s", "0.000001") != 0
+    assert [p.name for p in steps_on_disk(cut)] == ["step-000001"]
+    assert train_in_two(recipe, cut) == 0
+    assert weights(cut, 8) == weights(both, 8)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_whole_checkpoints_and_goes_on_from_them(
+    recipe: Path, tmp_path: Path
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    steps = ("--run.steps", "60", "--run.save_every", "1")
+    command = [sys.executable, "-m", "tabwise_server", "train"]
+    command += ["--config", str(recipe), "--run.out", str(out), *steps]
+    for lived in (3, 5):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        before = len(steps_on_disk(out))
+        while process.poll() is None and latest(out) < before + 7 * lived:
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        for folder in steps_on_disk(out):
+            load_checkpoint(folder)
+    assert train(recipe, out, *steps) == 0
+    assert train(recipe, whole, *steps) == 0
+    assert weights(out, 60) == weights(whole, 60)
+    logged = [row["step"] for row in read_log(out)]
+    assert logged == [str(step) for step in range(1, 61)]
+
+
+def latest(out: Path) -> int:
+    """The step of the newest checkpoint, 0 for none."""
+    found = steps_on_disk(out)
+    return int(found[-1].name.removeprefix("step-")) if found else 0
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "run"
+    assert train(recipe, out, "--stop-after-s", "0.000001") == 130
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tabwise_training.run_state.save_file", full)
+        assert train(recipe, out) == 1
+    said = capsys.readouterr().err
+    assert "No space left on device; make room and run again" in said
+    assert [p.name for p in out.glob("*step*")] == ["step-000001"]
+    assert train(recipe, out) == 0
+
+
+def test_a_model_that_cannot_fit_is_refused_before_it_is_made(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = ("--model.n_embd", "65536", "--model.n_layer", "96")
+    assert train(recipe, tmp_path / "run", *large) == 1
+    said = capsys.readouterr().err
+    assert "a step needs at least" in said
+    assert "lower run.micro_rows or the model" in said
+    assert not steps_on_disk(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tabwise_model.checkpoint import (
@@ -57,7 +58,10 @@ def save_run(
     optimizers: Optimizers,
     provenance: Mapping[str, Any],
 ) -> Path:
-    """Write OUT/step-N and delete all but the newest; returns its folder."""
+    """Write OUT/step-N and delete all but the newest; returns its folder.
+
+    Raises TrainingError where it cannot be written; the ones before it stay.
+    """
     folder = out / f"step-{progress.step:06d}"
     fresh = out / f".{folder.name}.part"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -67,12 +71,22 @@ def save_run(
         tensors=model.to_tensors(),
         provenance=provenance,
     )
-    save_checkpoint(fresh, checkpoint)
-    save_file(optimizers.state(), fresh / "optimizer.safetensors")
-    (fresh / "training.json").write_text(json.dumps(attrs.asdict(progress)))
-    replace_folder(fresh, folder)
+    try:
+        save_checkpoint(fresh, checkpoint)
+        save_file(optimizers.state(), fresh / "optimizer.safetensors")
+        (fresh / "training.json").write_text(json.dumps(attrs.asdict(progress)))
+        replace_folder(fresh, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise TrainingError(
+            f"cannot write {folder}: {error}; make room and run again to go on from "
+            "the checkpoint before it"
+        ) from error
     for old in steps_on_disk(out)[:-KEPT]:
-        shutil.rmtree(old)
+        # out of sight first: half deleted, it would look like a broken checkpoint
+        old.rename(out / f".{old.name}.old")
+    for gone in out.glob(".step-*.old"):
+        shutil.rmtree(gone)
     return folder
 
 
@@ -102,22 +116,28 @@ def describe_difference(found: ModelConfig, wanted: ModelConfig) -> str:
 
 
 class Log:
-    """OUT/log.csv, appended to, and TensorBoard's events where it is installed."""
+    """OUT/log.csv, appended to, and TensorBoard's events where it is installed.
+
+    What was logged after the `step` that a run goes on from is dropped: it comes again.
+    """
 
     COLUMNS = (
         *("step", "tokens", "seconds", "loss", "val_bpb", "lr"),
         *("tokens_per_s", "mfu", "data_wait"),
     )
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, step: int = 0) -> None:
         self._file = out / "log.csv"
-        if not self._file.exists():
-            self._file.write_text(",".join(self.COLUMNS) + "\n")
+        kept = read_log(out) if self._file.exists() else []
+        with self._file.open("w", newline="") as stream:
+            rows = csv.DictWriter(stream, self.COLUMNS)
+            rows.writeheader()
+            rows.writerows(row for row in kept if int(row["step"]) <= step)
         self._board = None
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(out / "tensorboard"))
+            self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def write(self, **values: float | None) -> None:
         with self._file.open("a", newline="") as stream:

@@ -33,6 +33,7 @@ from tabwise_training.data import (
 from tabwise_training.errors import TrainingError
 from tabwise_training.initialise import initial_model
 from tabwise_training.loss import head_cross_entropy
+from tabwise_training.memory import check_memory
 from tabwise_training.optim import Optimizers, clip_gradients, learning_rate_scale
 from tabwise_training.prepare import load_tokenizer
 from tabwise_training.processes import Processes
@@ -76,11 +77,11 @@ class Trainer:
         self._folder = Path(config.data.folder)
         self._rows_a_step = self._count_rows()
         self._tokenizer = load_tokenizer(self._folder)
-        self._model = initial_model(
-            self._run.init_from,
-            self.shape_of(config, self._tokenizer),
-            self._tokenizer,
-        ).to(processes.device)
+        shape = self.shape_of(config, self._tokenizer)
+        check_memory(config, shape, processes.device)
+        self._model = initial_model(self._run.init_from, shape, self._tokenizer).to(
+            processes.device
+        )
         self._loss = self._wrap(SummedLoss(self._model))
         self._optimizers = Optimizers(self._model, config.optim)
         # float16 gradients underflow without it; elsewhere it does nothing
@@ -89,7 +90,8 @@ class Trainer:
         )
         self._progress = self._resume()
         self._validation = self._read_validation()
-        self._log = Log(self._out) if processes.leads else None
+        step = self._progress.step
+        self._log = Log(self._out, step) if processes.leads else None
         self._rate = processes.count * measure_matrix_rate(
             processes.device, self._dtype
         )
