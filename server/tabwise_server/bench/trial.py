@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 import time
@@ -24,6 +25,8 @@ from tabwise_server.errors import BadRequest, TabwiseError
 MARK = "  # <from> "  # behind it, what the part of the line begins with that is cut
 READY_S = 170.0
 CONTEXT_LINES = 4
+# the first cells of two tables of a card: what is told, and where it ends
+HEADLINE, NEXT_TABLE = "rest of line", "shown"
 EXAMPLE = Path("examples/inventory.py")
 
 
@@ -151,19 +154,17 @@ def model_words() -> Iterator[str]:
 
 
 def headline(card: Path) -> Iterator[str]:
-    """The rows of a card's first table."""
+    """What a card says of whole lines, by kind of cursor: its table's first columns."""
     try:
         lines = card.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
-    inside = False
-    for line in lines:
-        if line.startswith("|"):
-            inside = True
-            if set(line) - set("|-: "):
-                yield "  " + line
-        elif inside:
+    rows = [line.split("|")[1:3] for line in lines if line.startswith("| ")]
+    wanted = itertools.dropwhile(lambda row: row[0].strip() != HEADLINE, rows)
+    for name, exact in wanted:
+        if name.strip() == NEXT_TABLE:
             return
+        yield f"  {name.strip():26} {exact.strip()}"
 
 
 def say(text: str) -> None:
