@@ -130,5 +130,5 @@ def test_the_step_is_clean_under_the_sanitisers(sanitiser: str, tmp_path: Path) 
         program = build_driver(tmp_path, [*find_compiler(), *options])
     except BuildError as error:
         pytest.skip(f"no sanitiser: {error}")
-    hashes = {line.split()[2] for line in run_driver(program).splitlines()}
+    hashes = {tuple(line.split()[2:]) for line in run_driver(program).splitlines()}
     assert len(hashes) == 1

@@ -22,10 +22,19 @@ from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.config import ModelConfig
 from tabwise_model.runners.native_library import (
     NativeLibraryError,
+    Shape,
     load_library,
     usable_paths,
 )
-from tabwise_model.runners.native_weights import arrange, padded, shape_of
+from tabwise_model.runners.native_weights import (
+    Floats,
+    Matrix,
+    Tensor,
+    arrange,
+    native_form,
+    padded,
+    shape_of,
+)
 from tabwise_model.runners.protocol import Chunk, Logits
 
 logger = logging.getLogger(__name__)
@@ -83,10 +92,12 @@ class NativeRunner:
         self._vocab = padded(self.config.vocab_size)
         self._logits = np.empty((1, self._vocab), np.float32)
         self._logits_at = self._logits.ctypes.data
-        self._handle = self._create()
+        checkpoint = native_form(checkpoint)
+        shape = shape_of(checkpoint, n_slots, slot_tokens)
+        self._handle = self._create(shape)
         # Also when loading fails, and at exit; a runner holds threads and memory.
         self.close = weakref.finalize(self, self._library.tabwise_destroy, self._handle)
-        self._load(checkpoint)
+        self._load(checkpoint, shape)
 
     @staticmethod
     def kv_bytes_per_token(config: ModelConfig) -> int:
@@ -201,8 +212,7 @@ class NativeRunner:
                     f"{name} must be at least 1, got {getattr(self, name)}"
                 )
 
-    def _create(self) -> int:
-        shape = shape_of(self.config, self.n_slots, self.slot_tokens)
+    def _create(self, shape: Shape) -> int:
         handle = self._library.tabwise_create(
             ctypes.byref(shape), self.path.encode("ascii"), self.threads
         )
@@ -213,14 +223,20 @@ class NativeRunner:
             )
         return int(handle)
 
-    def _load(self, checkpoint: Checkpoint) -> None:
-        shape = shape_of(self.config, self.n_slots, self.slot_tokens)
-        for layer, tensor, data, scales in arrange(checkpoint, shape):
-            scales_at = None if scales is None else scales.ctypes.data
-            failed = self._library.tabwise_load(
-                self._handle, layer, tensor, data.ctypes.data, scales_at
-            )
+    def _load(self, checkpoint: Checkpoint, shape: Shape) -> None:
+        for layer, tensor, data in arrange(checkpoint, shape):
+            failed = self._load_one(layer, tensor, data)
             assert not failed, f"the library knows no {tensor!r} of layer {layer}"
+
+    def _load_one(self, layer: int, tensor: Tensor, data: Floats | Matrix) -> int:
+        library, place = self._library, (self._handle, layer, tensor)
+        if not isinstance(data, Matrix):
+            return int(library.tabwise_load(*place, data.ctypes.data, None))
+        weights, scales = data.weights.ctypes.data, data.scales.ctypes.data
+        if data.steps is None:
+            return int(library.tabwise_load(*place, weights, scales))
+        steps = data.steps.ctypes.data
+        return int(library.tabwise_load_int4(*place, weights, steps, scales))
 
 
 def _default_threads() -> int:

@@ -32,6 +32,8 @@ class Shape(ctypes.Structure):
         ("vocab", ctypes.c_int32),
         ("slots", ctypes.c_int32),
         ("slot_tokens", ctypes.c_int32),
+        ("group", ctypes.c_int32),
+        ("embed_group", ctypes.c_int32),
         ("norm_eps", ctypes.c_float),
     )
 
@@ -42,6 +44,7 @@ _SIGNATURES = {
     "tabwise_create": (_POINTER, [ctypes.POINTER(Shape), ctypes.c_char_p, _INT]),
     "tabwise_destroy": (None, [_POINTER]),
     "tabwise_load": (_INT, [_POINTER, _INT, _INT, _POINTER, _POINTER]),
+    "tabwise_load_int4": (_INT, [_POINTER, _INT, _INT, *[_POINTER] * 3]),
     "tabwise_step": (
         None,
         [_POINTER, _INT, *[_POINTER] * 3, _INT, *[_POINTER] * 2],

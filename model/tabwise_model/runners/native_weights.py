@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from tabwise_model.checkpoint import Checkpoint, CheckpointError
 from tabwise_model.config import ModelConfig
+from tabwise_model.int4 import unpack_nibbles
 from tabwise_model.quantize import expand_int4, quantize_checkpoint
 from tabwise_model.runners.native_library import Shape
 
 BLOCK = 16
 
-Int8s = npt.NDArray[np.int8]
+Bytes = npt.NDArray[Any]  # INT8, or what INT4 is packed in
 Floats = npt.NDArray[np.float32]
 
 
@@ -41,15 +42,19 @@ class Tensor(IntEnum):
 
 @attrs.frozen
 class Matrix:
-    """INT8 weights (outputs, inputs) and their scales (outputs,)."""
+    """Weights (outputs, inputs) in INT8, or packed INT4 ones (outputs, inputs / 2) with
+    the steps (outputs, groups) of their groups; and scales (outputs,)."""
 
-    weights: Int8s
+    weights: Bytes
     scales: Floats
+    steps: Bytes | None = None
 
     def pad(self, shape: Shape, *, out: str = "", into: str = "") -> Matrix:
         """Padded to sixteens. An axis named "heads" is padded head by head."""
         weights = _pad_axis(self.weights, 0, shape, out == "heads")
         scales = _pad_axis(self.scales, 0, shape, out == "heads")
+        if self.steps is not None:  # whole heads, and inputs that need no padding
+            return Matrix(weights, scales, _pad_axis(self.steps, 0, shape, False))
         return Matrix(_pad_axis(weights, 1, shape, into == "heads"), scales)
 
 
@@ -58,8 +63,22 @@ def padded(count: int) -> int:
     return -(-count // BLOCK) * BLOCK
 
 
-def shape_of(config: ModelConfig, n_slots: int, slot_tokens: int) -> Shape:
-    """The sizes that the library is created with."""
+def native_form(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as the library computes with it: float32 matrices in INT8, and
+    INT4 ones too where heads would have to be padded within a group.
+
+    Raises CheckpointError.
+    """
+    if checkpoint.bits == 32:
+        return quantize_checkpoint(checkpoint)
+    return (
+        expand_int4(checkpoint) if checkpoint.config.head_size % BLOCK else checkpoint
+    )
+
+
+def shape_of(checkpoint: Checkpoint, n_slots: int, slot_tokens: int) -> Shape:
+    """The sizes that the library is created with, for a checkpoint in native form."""
+    config, int4 = checkpoint.config, checkpoint.int4
     return Shape(
         layers=config.n_layer,
         heads=config.n_head,
@@ -72,34 +91,30 @@ def shape_of(config: ModelConfig, n_slots: int, slot_tokens: int) -> Shape:
         vocab=padded(config.vocab_size),
         slots=n_slots,
         slot_tokens=padded(slot_tokens),
+        group=int4.group if int4 else 0,
+        embed_group=int4.group if int4 and int4.packs("embed") else 0,
         norm_eps=config.norm_eps,
     )
 
 
 def arrange(
     checkpoint: Checkpoint, shape: Shape
-) -> Iterator[tuple[int, Tensor, Int8s | Floats, Floats | None]]:
-    """(layer, tensor, data, scales) of all that the library is to load.
-
-    Float32 matrices are quantised first, INT4 ones expanded. Raises CheckpointError.
-    """
-    checkpoint = expand_int4(checkpoint)
-    if checkpoint.bits == 32:
-        checkpoint = quantize_checkpoint(checkpoint)
+) -> Iterator[tuple[int, Tensor, Matrix | Floats]]:
+    """(layer, tensor, data) of all that the library is to load, of a checkpoint in
+    native form. Raises CheckpointError."""
     for layer in range(shape.layers):
         for tensor, matrix in _layer_matrices(checkpoint, shape, layer).items():
-            yield layer, tensor, matrix.weights, matrix.scales
+            yield layer, tensor, matrix
         for tensor, name in (
             (Tensor.ATTENTION_NORM, "attention_norm"),
             (Tensor.MLP_NORM, "mlp_norm"),
         ):
             weight = checkpoint.tensors[f"layers.{layer}.{name}.weight"]
-            yield layer, tensor, _pad_axis(weight, 0, shape, False), None
-    embed = _matrix(checkpoint, "embed").pad(shape)
-    yield 0, Tensor.EMBED, embed.weights, embed.scales
+            yield layer, tensor, _pad_axis(weight, 0, shape, False)
+    yield 0, Tensor.EMBED, _matrix(checkpoint, "embed").pad(shape)
     norm = checkpoint.tensors["norm.weight"]
-    yield 0, Tensor.NORM, _pad_axis(norm, 0, shape, False), None
-    yield 0, Tensor.ROPE, rope_table(checkpoint.config, shape.slot_tokens), None
+    yield 0, Tensor.NORM, _pad_axis(norm, 0, shape, False)
+    yield 0, Tensor.ROPE, rope_table(checkpoint.config, shape.slot_tokens)
 
 
 def rope_table(config: ModelConfig, tokens: int) -> Floats:
@@ -128,19 +143,25 @@ GATE_UP = ("gate", "up")
 
 
 def _matrix(checkpoint: Checkpoint, name: str) -> Matrix:
-    weights = checkpoint.tensors[f"{name}.weight"]
+    tensors, int4 = checkpoint.tensors, checkpoint.int4
+    weights, scales = tensors[f"{name}.weight"], tensors[f"{name}.scale"]
+    if int4 is not None and int4.packs(name):
+        groups = 2 * weights.shape[1] // int4.group
+        return Matrix(weights, scales, unpack_nibbles(tensors[f"{name}.steps"], groups))
     if weights.size and weights.min() == -128:
         raise CheckpointError(
             f"{name}.weight holds -128; INT8 weights must be -127..127: "
             "quantise the checkpoint again with `tabwise quantize`"
         )
-    return Matrix(weights, checkpoint.tensors[f"{name}.scale"])
+    return Matrix(weights, scales)
 
 
 def _concatenate(matrices: list[Matrix]) -> Matrix:
+    steps = [matrix.steps for matrix in matrices if matrix.steps is not None]
     return Matrix(
         np.concatenate([matrix.weights for matrix in matrices]),
         np.concatenate([matrix.scales for matrix in matrices]),
+        np.concatenate(steps) if steps else None,
     )
 
 

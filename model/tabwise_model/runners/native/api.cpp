@@ -61,6 +61,7 @@ int tabwise_load(TabwiseModel* model, int layer, int tensor, const void* data,
                  const float* scales) {
   if (layer < 0 || layer >= model->shape.layers) return -1;
   if (Matrix* matrix = model->matrix(layer, tensor)) {
+    if (matrix->group) return -1;
     pack(*matrix, static_cast<const int8_t*>(data), scales);
     return 0;
   }
@@ -68,6 +69,16 @@ int tabwise_load(TabwiseModel* model, int layer, int tensor, const void* data,
   float* floats = model->floats(layer, tensor, &count);
   if (floats == nullptr) return -1;
   memcpy(floats, data, count * sizeof(float));
+  return 0;
+}
+
+int tabwise_load_int4(TabwiseModel* model, int layer, int tensor,
+                      const uint8_t* nibbles, const uint8_t* steps,
+                      const float* scales) {
+  if (layer < 0 || layer >= model->shape.layers) return -1;
+  Matrix* matrix = model->matrix(layer, tensor);
+  if (matrix == nullptr || matrix->group == 0) return -1;
+  pack_int4(*matrix, nibbles, steps, scales);
   return 0;
 }
 

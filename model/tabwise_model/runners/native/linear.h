@@ -18,6 +18,7 @@ struct Rows {
   size_t stride;
   int count;
   int depth;
+  const int32_t* group_sums = nullptr;  // (count, groups): for INT4 matrices
 };
 
 // What becomes of the sums: scaled, and stored or added.

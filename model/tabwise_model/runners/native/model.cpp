@@ -16,10 +16,14 @@ TabwiseModel::TabwiseModel(const TabwiseShape& shape_, StepFunction step_, int t
   kv.lay_out([&] { kv.take<char>(heads * cache_bytes()); }, false);
 }
 
-static void place(Memory& memory, Matrix& matrix, int outputs, int inputs) {
+static void place(Memory& memory, Matrix& matrix, int outputs, int inputs, int group) {
+  const size_t weights = size_t(outputs) * inputs;
   matrix.outputs = outputs;
   matrix.inputs = inputs;
-  matrix.weights = memory.take<int8_t>(size_t(outputs) * inputs);
+  matrix.group = group;
+  matrix.weights = memory.take<int8_t>(group ? weights / 2 : weights);
+  if (group)
+    matrix.steps = memory.take<uint8_t>(size_t(outputs) * matrix.steps_a_row());
   matrix.scales = memory.take<float>(outputs);
   matrix.corrections = memory.take<int32_t>(outputs);
 }
@@ -27,15 +31,16 @@ static void place(Memory& memory, Matrix& matrix, int outputs, int inputs) {
 void TabwiseModel::place_weights() {
   const int q = shape.heads * shape.head_stride;
   const int kv_width = shape.kv_heads * shape.head_stride;
+  const int group = shape.group;
   for (Layer& layer : layers) {
-    place(weights, layer.qkv, q + 2 * kv_width, shape.width);
-    place(weights, layer.attention_out, shape.width, q);
-    place(weights, layer.gate_up, 2 * shape.hidden, shape.width);
-    place(weights, layer.down, shape.width, shape.hidden);
+    place(weights, layer.qkv, q + 2 * kv_width, shape.width, group);
+    place(weights, layer.attention_out, shape.width, q, group);
+    place(weights, layer.gate_up, 2 * shape.hidden, shape.width, group);
+    place(weights, layer.down, shape.width, shape.hidden, group);
     layer.attention_norm = weights.take<float>(shape.width);
     layer.mlp_norm = weights.take<float>(shape.width);
   }
-  place(weights, embed, shape.vocab, shape.width);
+  place(weights, embed, shape.vocab, shape.width, shape.embed_group);
   norm = weights.take<float>(shape.width);
   rope = weights.take<float>(size_t(shape.slot_tokens) * shape.head_size);
 }
@@ -43,12 +48,13 @@ void TabwiseModel::place_weights() {
 void TabwiseModel::place_scratch() {
   const int q = shape.heads * shape.head_stride;
   const int kv_width = shape.kv_heads * shape.head_stride;
-  const size_t rows = STEP_ROWS;
+  const size_t rows = STEP_ROWS, widest = std::max({shape.width, shape.hidden, q});
   scratch.x = work.take<float>(rows * shape.width);
   scratch.wide = work.take<float>(rows * std::max(q + 2 * kv_width, 2 * shape.hidden));
   scratch.mixed = work.take<float>(rows * q);
-  scratch.inputs = work.take<int8_t>(rows * std::max({shape.width, shape.hidden, q}));
+  scratch.inputs = work.take<int8_t>(rows * widest);
   scratch.scales = work.take<float>(rows);
+  scratch.group_sums = work.take<int32_t>(rows * widest / LEAST_GROUP);
   for (Attended& one : attended) {
     one.queries = work.take<int8_t>(GROUP * shape.head_stride);
     one.scales = work.take<float>(GROUP);
@@ -105,6 +111,30 @@ void pack(Matrix& matrix, const int8_t* rows, const float* scales) {
     for (int k = 0; k < matrix.inputs; ++k) sum += row[k];
     for (int k = 0; k < depth; ++k)
       memcpy(block + (k * BLOCK + n % BLOCK) * 4, row + 4 * k, 4);
+    matrix.scales[n] = scales[n];
+    matrix.corrections[n] = -128 * sum;
+  }
+}
+
+static int nibble_of(const uint8_t* row, int k) { return row[k / 2] >> k % 2 * 4 & 15; }
+
+void pack_int4(Matrix& matrix, const uint8_t* nibbles, const uint8_t* steps,
+               const float* scales) {
+  const int inputs = matrix.inputs, groups = matrix.groups();
+  for (int n = 0; n < matrix.outputs; ++n) {
+    const uint8_t* row = nibbles + size_t(n) * inputs / 2;
+    const uint8_t* row_steps = steps + size_t(n) * groups;
+    int8_t* block = matrix.weights + size_t(n / BLOCK) * inputs / 2 * BLOCK;
+    int32_t sum = 0;
+    for (int k = 0; k < inputs; ++k) {
+      sum += (nibble_of(row, k) - NIBBLE_OFFSET) * row_steps[k / matrix.group];
+      int8_t& byte = block[(k / 8 * BLOCK + n % BLOCK) * 4 + k % 4];
+      byte = int8_t(byte | nibble_of(row, k) << k / 4 % 2 * 4);
+    }
+    uint8_t* block_steps =
+        matrix.steps + size_t(n / BLOCK) * matrix.steps_a_row() * BLOCK;
+    for (int g = 0; g < groups; ++g)
+      block_steps[(g / 4 * BLOCK + n % BLOCK) * 4 + g % 4] = row_steps[g];
     matrix.scales[n] = scales[n];
     matrix.corrections[n] = -128 * sum;
   }

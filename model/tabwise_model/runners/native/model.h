@@ -14,17 +14,28 @@
 constexpr int BLOCK = 16;       // outputs, channels and tokens go in sixteens
 constexpr int STEP_ROWS = 128;  // rows computed together: their scratch stays in cache
 constexpr int GROUP = 4;        // query heads that share one walk over the keys
+constexpr int LEAST_GROUP = 32;   // inputs of an INT4 matrix that share a step, at least
+constexpr int NIBBLE_OFFSET = 8;  // a nibble is an INT4 weight plus this
 
 // INT8 (outputs, inputs) with one scale an output. Weights lie as
 // [outputs / 16][inputs / 4][16][4]: one 64-byte load gives 16 outputs 4 inputs each.
+//
+// INT4: what would be INT8 is (nibble - 8) x the step of the output's group of inputs.
+// Nibbles lie as [outputs / 16][inputs / 8][16][4], the first four inputs of eight in the
+// low halves of bytes, the other four in the high ones; steps as [outputs / 16]
+// [groups / 4 rounded up][16][4].
 struct Matrix {
   int outputs = 0;
   int inputs = 0;
   int8_t* weights = nullptr;
   float* scales = nullptr;
   int32_t* corrections = nullptr;  // -128 x the row's sum: paths with u8 inputs start so
+  int group = 0;                   // inputs that share a step; 0: INT8
+  uint8_t* steps = nullptr;
 
   int blocks() const { return outputs / BLOCK; }
+  int groups() const { return inputs / group; }
+  int steps_a_row() const { return (groups() + 3) / 4 * 4; }
 };
 
 struct Layer {
@@ -60,6 +71,7 @@ struct Scratch {
   float* mixed;     // (rows, heads * head_stride): attention's result
   int8_t* inputs;   // (rows, widest input): a matrix' quantised inputs
   float* scales;    // (rows): their scales
+  int32_t* group_sums;  // (rows, most groups): of the inputs, for INT4 matrices
 };
 
 struct Batch {
@@ -99,4 +111,6 @@ struct TabwiseModel {
 };
 
 void pack(Matrix& matrix, const int8_t* rows, const float* scales);
+void pack_int4(Matrix& matrix, const uint8_t* nibbles, const uint8_t* steps,
+               const float* scales);
 void copy_slot(TabwiseModel& model, int source, int target, int tokens, int start);

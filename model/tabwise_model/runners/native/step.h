@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention.h"
+#include "int4.h"
 
 namespace {
 
@@ -19,16 +20,16 @@ class Step {
     each_row(batch_.rows, [this](int row) { embed(row); });
     for (int i = 0; i < shape_.layers; ++i) {
       const Layer& layer = model_.layers[i];
-      quantize_normed(layer.attention_norm);
+      quantize_normed(layer.attention_norm, layer.qkv);
       product(layer.qkv, scratch_.wide, layer.qkv.outputs, false);
       each_row_by_thread(batch_.rows,
                          [&](int row, int thread) { place(i, row, thread); });
       attend_all(i);
-      each_row(batch_.rows, [this](int row) { quantize_mixed(row); });
+      each_row(batch_.rows, [&](int row) { quantize_mixed(row, layer.attention_out); });
       product(layer.attention_out, scratch_.x, shape_.width, true);
-      quantize_normed(layer.mlp_norm);
+      quantize_normed(layer.mlp_norm, layer.gate_up);
       product(layer.gate_up, scratch_.wide, layer.gate_up.outputs, false);
-      each_row(batch_.rows, [this](int row) { quantize_gated(row); });
+      each_row(batch_.rows, [&](int row) { quantize_gated(row, layer.down); });
       product(layer.down, scratch_.x, shape_.width, true);
     }
     head();
@@ -65,28 +66,39 @@ class Step {
         table.weights + size_t(token / BLOCK) * BLOCK * table.inputs + token % BLOCK * 4;
     const float scale = table.scales[token];
     for (int i = 0; i < shape_.width; ++i)
-      x(row)[i] = float(block[i / 4 * BLOCK * 4 + i % 4]) * scale;
+      x(row)[i] = scale * float(table.group ? int4_weight(table, token, i)
+                                            : block[i / 4 * BLOCK * 4 + i % 4]);
   }
 
-  void quantize_normed(const float* weight) {
-    each_row(batch_.rows, [&](int row) { quantize_normed_row(row, row, weight); });
+  void quantize_normed(const float* weight, const Matrix& next) {
+    each_row(batch_.rows, [&](int row) { quantize_normed_row(row, row, weight, next); });
   }
 
   // scratch.wide is free between two matrices: a normed row goes there.
-  void quantize_normed_row(int row, int to, const float* weight) {
+  void quantize_normed_row(int row, int to, const float* weight, const Matrix& next) {
     normalize(x(row), weight, shape_, scratch_.wide + size_t(to) * shape_.width,
               inputs(to, shape_.width));
+    sum_inputs(to, next);
   }
 
-  void quantize_mixed(int row) {
+  void quantize_mixed(int row, const Matrix& next) {
     const int width = q_width();
     quantize(scratch_.mixed + size_t(row) * width, width, inputs(row, width));
+    sum_inputs(row, next);
   }
 
-  void quantize_gated(int row) {
+  void quantize_gated(int row, const Matrix& next) {
     float* gate = scratch_.wide + size_t(row) * 2 * shape_.hidden;
     silu_times(gate, gate + shape_.hidden, shape_.hidden);
     quantize(gate, shape_.hidden, inputs(row, shape_.hidden));
+    sum_inputs(row, next);
+  }
+
+  // What an INT4 matrix needs to know of a row besides its inputs.
+  void sum_inputs(int row, const Matrix& next) {
+    if (next.group)
+      sum_groups(scratch_.inputs + size_t(row) * next.inputs, next.inputs, next.group,
+                 scratch_.group_sums + size_t(row) * next.groups());
   }
 
   void product(const Matrix& matrix, float* to, size_t stride, bool add) {
@@ -94,7 +106,8 @@ class Step {
   }
 
   void product(const Matrix& matrix, int rows, float* to, size_t stride, bool add) {
-    const Rows a = {scratch_.inputs, size_t(matrix.inputs), rows, matrix.inputs};
+    const Rows a = {scratch_.inputs, size_t(matrix.inputs), rows, matrix.inputs,
+                    scratch_.group_sums};
     const Scaled result = {scratch_.scales, matrix.scales, to, stride, add};
     const int64_t panel = int64_t(4 * BLOCK) * matrix.inputs * (rows + READING);
     const int blocks = 4 * int((A_PIECE + panel - 1) / panel);
@@ -103,7 +116,10 @@ class Step {
       const int first = piece * blocks;
       const int last =
           first + blocks < matrix.blocks() ? first + blocks : matrix.blocks();
-      multiply(matrix, first, last, a, result);
+      if (matrix.group)
+        multiply_int4(matrix, first, last, a, result);
+      else
+        multiply(matrix, first, last, a, result);
     });
   }
 
@@ -143,7 +159,7 @@ class Step {
 
   void head() {
     each_row(batch_.wanted, [this](int i) {
-      quantize_normed_row(batch_.wanted_rows[i], i, model_.norm);
+      quantize_normed_row(batch_.wanted_rows[i], i, model_.norm, model_.embed);
     });
     product(model_.embed, batch_.wanted, batch_.logits, shape_.vocab, false);
   }

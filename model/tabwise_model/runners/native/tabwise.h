@@ -20,17 +20,19 @@ struct TabwiseShape {
   int32_t vocab;
   int32_t slots;
   int32_t slot_tokens;
+  int32_t group;        // of the layers' matrices, if they are INT4; 0: INT8
+  int32_t embed_group;  // of the embedding, likewise
   float norm_eps;
 };
 
-// Which array `tabwise_load` is given. The first four are INT8 (outputs, inputs), rows
-// contiguous, and take scales; the others float32 and take none.
+// Which array is loaded. The first five are matrices (outputs, inputs), rows contiguous;
+// the others float32.
 enum TabwiseTensor {
   TABWISE_QKV = 0,             // heads of q, then k, then v
   TABWISE_ATTENTION_OUT = 1,
   TABWISE_GATE_UP = 2,         // all of gate, then all of up
   TABWISE_DOWN = 3,
-  TABWISE_EMBED = 4,           // INT8 too; layer 0
+  TABWISE_EMBED = 4,           // layer 0
   TABWISE_ATTENTION_NORM = 5,  // (width)
   TABWISE_MLP_NORM = 6,        // (width)
   TABWISE_NORM = 7,            // (width); layer 0
@@ -51,9 +53,16 @@ TABWISE_API TabwiseModel* tabwise_create(const TabwiseShape* shape, const char* 
                                          int threads);
 TABWISE_API void tabwise_destroy(TabwiseModel* model);
 
-// Copies one array in. Returns 0, or -1 if there is no such tensor or layer.
+// Copies one array in: an INT8 matrix with a scale an output, or floats without scales.
+// Returns 0, or -1 if there is no such tensor or layer.
 TABWISE_API int tabwise_load(TabwiseModel* model, int layer, int tensor,
                              const void* data, const float* scales);
+
+// As `tabwise_load`, of an INT4 matrix. nibbles: (outputs, inputs / 2), the weight of an
+// even input in the low four bits, plus 8. steps: (outputs, inputs / group), 0..15.
+TABWISE_API int tabwise_load_int4(TabwiseModel* model, int layer, int tensor,
+                                  const uint8_t* nibbles, const uint8_t* steps,
+                                  const float* scales);
 
 // Appends one token a row to the slots. Rows of one slot follow each other in order of
 // position. logits: (wanted, vocab), after each row named in wanted_rows (ascending).

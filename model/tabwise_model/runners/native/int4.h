@@ -1,0 +1,127 @@
+// Products with INT4 matrices: the very integers that INT8 ones of the same weights give.
+//
+// A group's nibbles are multiplied as they are; NIBBLE_OFFSET times the sum of the
+// group's inputs is taken away, and the step is multiplied after.
+#pragma once
+
+#include "linear.h"
+
+namespace {
+
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+
+// Most rows of a tile: each needs twice the registers that it needs for INT8.
+constexpr int INT4_TILE_ROWS = 4;
+
+struct Nibbles {
+  Ints low, high;
+};
+
+inline Nibbles unpack(const int8_t* from) {
+  const Words packed = load<Words>(from);
+  const Words mask = Words{} + 0x0F0F0F0Fu;
+  return {(Ints)(packed & mask), (Ints)(packed >> 4 & mask)};
+}
+
+// The steps of one group, for the outputs of one vector of a block.
+inline Ints load_steps(const Matrix& w, int block, int group, int part) {
+  const size_t at = size_t(block) * w.steps_a_row() + group / 4 * 4;
+  const Words four = load<Words>(w.steps + at * BLOCK + part * 4 * LANES);
+  return (Ints)(four >> group % 4 * 8 & 0xFFu);
+}
+
+// One weight of an INT4 matrix, without its scale.
+inline int int4_weight(const Matrix& w, int output, int input) {
+  const size_t block = output / BLOCK, lane = output % BLOCK;
+  const size_t at =
+      (block * (w.inputs / 2) + input / 8 * 4) * BLOCK + lane * 4 + input % 4;
+  const int nibble = uint8_t(w.weights[at]) >> input / 4 % 2 * 4 & 15;
+  const int group = input / w.group;
+  const size_t step = (block * w.steps_a_row() + group / 4 * 4) * BLOCK + lane * 4;
+  return (nibble - NIBBLE_OFFSET) * w.steps[step + group % 4];
+}
+
+// The sum of each group of a row's inputs, as bytes that `dot` takes.
+inline void sum_groups(const int8_t* inputs, int width, int group, int32_t* sums) {
+  for (int k = 0; k < width; k += group) {
+    int32_t sum = 0;
+    for (int i = 0; i < group; ++i)
+      sum += INPUT_OFFSET ? int(uint8_t(inputs[k + i])) : int(inputs[k + i]);
+    *sums++ = sum;
+  }
+}
+
+// ROWS rows by COUNT blocks of 16 outputs, over all inputs, in registers.
+template <int ROWS, int COUNT>
+inline void multiply_int4_tile(const Matrix& w, int block, const Rows& a, int row,
+                               const Scaled& result) {
+  constexpr int VECTORS = COUNT * PARTS;
+  const size_t a_block = size_t(w.inputs) / 2 * BLOCK;
+  const int groups = w.groups();
+  const int8_t* weights = w.weights + block * a_block;
+  const int8_t* inputs = a.inputs + row * a.stride;
+  const int32_t* group_sums = a.group_sums + size_t(row) * groups;
+  Ints sums[ROWS][VECTORS] = {};
+  if (INPUT_OFFSET)
+    for (int v = 0; v < VECTORS; ++v)
+      for (int m = 0; m < ROWS; ++m)
+        sums[m][v] = load<Ints>(w.corrections + block * BLOCK + v * LANES);
+  for (int g = 0; g < groups; ++g) {
+    Ints part[ROWS][VECTORS];
+    for (int m = 0; m < ROWS; ++m)
+      for (int v = 0; v < VECTORS; ++v)
+        part[m][v] = Ints{} - NIBBLE_OFFSET * group_sums[m * groups + g];
+    for (int k = g * w.group; k < (g + 1) * w.group; k += 8) {
+      Nibbles some[VECTORS];
+      for (int v = 0; v < VECTORS; ++v)
+        some[v] = unpack(weights + v / PARTS * a_block + size_t(k) / 2 * BLOCK +
+                         v % PARTS * 4 * LANES);
+      for (int m = 0; m < ROWS; ++m) {
+        const Input first = spread(inputs + m * a.stride + k);
+        const Input second = spread(inputs + m * a.stride + k + 4);
+        for (int v = 0; v < VECTORS; ++v) {
+          part[m][v] = dot(part[m][v], first, some[v].low);
+          part[m][v] = dot(part[m][v], second, some[v].high);
+        }
+      }
+    }
+    for (int v = 0; v < VECTORS; ++v) {
+      const Ints step = load_steps(w, block + v / PARTS, g, v % PARTS);
+      for (int m = 0; m < ROWS; ++m) sums[m][v] += part[m][v] * step;
+    }
+  }
+  for (int m = 0; m < ROWS; ++m)
+    for (int v = 0; v < VECTORS; ++v)
+      result.take(row + m, block * BLOCK + v * LANES, sums[m][v]);
+}
+
+template <int ROWS>
+inline void multiply_int4_tiles(const Matrix& w, int first, int last, const Rows& a,
+                                int row, const Scaled& result) {
+  constexpr int COUNT = tile_blocks(2 * ROWS);
+  int block = first;
+  for (; block + COUNT <= last; block += COUNT)
+    multiply_int4_tile<ROWS, COUNT>(w, block, a, row, result);
+  for (; block < last; ++block) multiply_int4_tile<ROWS, 1>(w, block, a, row, result);
+}
+
+// Blocks first..last of all rows, shared out evenly among tiles.
+inline void multiply_int4(const Matrix& w, int first, int last, const Rows& a,
+                          const Scaled& result) {
+  const int tiles = (a.count + INT4_TILE_ROWS - 1) / INT4_TILE_ROWS;
+  for (int panel = first; panel < last; panel += 4) {
+    const int end = panel + 4 < last ? panel + 4 : last;
+    for (int tile = 0, row = 0; tile < tiles; ++tile) {
+      const int rows = (a.count - row + (tiles - tile) - 1) / (tiles - tile);
+      switch (rows) {
+        case 1: multiply_int4_tiles<1>(w, panel, end, a, row, result); break;
+        case 2: multiply_int4_tiles<2>(w, panel, end, a, row, result); break;
+        case 3: multiply_int4_tiles<3>(w, panel, end, a, row, result); break;
+        default: multiply_int4_tiles<4>(w, panel, end, a, row, result); break;
+      }
+      row += rows;
+    }
+  }
+}
+
+}  // namespace
