@@ -25,22 +25,9 @@ INSTALL_S = 500
 
 # The tests type TYPED at the end of EXAMPLE. What follows is plain from the lines
 # above, so that any checkpoint worth shipping suggests something long.
+EXAMPLE = (EDITORS / "stock.txt").read_text().rstrip("\n")
 TYPED = ".counts"
-LAST_LINE = "        return self"
-EXAMPLE = f"""\
-class Stock:
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {{}}
-        self.prices: dict[str, float] = {{}}
-
-    def value(self, name: str) -> float:
-        return self.counts[name] * self.prices[name]
-
-    def loss(self, name: str) -> float:
-        return self.counts[name] * self.prices[name]
-
-    def profit(self, name: str) -> float:
-{LAST_LINE}"""
+LAST_LINE = EXAMPLE.rpartition("\n")[2]
 
 Open = Callable[[Sequence[str]], Terminal]
 
@@ -70,13 +57,15 @@ def command(name: str, package: str) -> str:
     return found or missing(f"no {name} here", f"install {package}")
 
 
-def installed(folder: Path, proof: Path) -> Path:
-    """`folder`, filled by its own script `install`: `proof` is what that makes last."""
+def installed(folder: Path, proof: Path, *words: str) -> Path:
+    """`folder`, where `words` (by default its own script, ./install) were run before:
+    `proof` is what they make last."""
+    words = words or ("./install",)
     if not proof.exists():
-        script = folder.relative_to(ROOT) / "install"
         if not os.environ.get(INSTALL):
-            missing(f"{proof.name} is not installed", f"run {script}")
-        subprocess.run([ROOT / script], check=True, timeout=INSTALL_S)
+            place = folder.relative_to(ROOT)
+            missing(f"{proof.name} is not in {place}", f"there, {' '.join(words)}")
+        subprocess.run(words, cwd=folder, check=True, timeout=INSTALL_S)
     return folder
 
 

@@ -4,10 +4,17 @@ import * as vscode from "vscode";
 
 import { Figures } from "./figures";
 import { installServer } from "./install";
-import { isActive, needsRestart, Server } from "./server";
-import { face, type State } from "./state";
+import { entries } from "./menu";
+import { chooseModel, describeModel } from "./model";
+import { effectOf } from "./options";
+import { isActive, Server } from "./server";
+import { face, type Face, type State } from "./state";
+import { runTask } from "./task";
+import { switchedOn, toggle, toggleLanguage, toggleWorkspace } from "./toggles";
 
 const OFFERED = "installOffered";
+const WELCOMED = "walkthroughShown";
+const WALKTHROUGH = "tabwise.tabwise#start";
 
 export async function activate(context: vscode.ExtensionContext): Promise<void> {
   await new Extension(context).start();
@@ -36,33 +43,37 @@ class Extension {
   }
 
   async start(): Promise<void> {
-    const commands: Record<string, () => unknown> = {
-      menu: () => this.menu(),
-      restart: () => this.server.restart(),
-      toggle: () => toggle(),
-      toggleLanguage: () => toggleLanguage(),
-      trigger: () =>
-        vscode.commands.executeCommand("editor.action.inlineSuggest.trigger"),
-      showLog: () => this.output.show(),
-      showStatistics: () =>
-        vscode.window.showInformationMessage(this.figures.describe()),
-      doctor: () => this.doctor(),
-      install: () => this.install(),
-    };
-    for (const [name, run] of Object.entries(commands)) {
+    for (const [name, run] of Object.entries(this.commands())) {
       this.own(vscode.commands.registerCommand(`tabwise.${name}`, run));
     }
     this.own(this.output, this.item, this.server);
     this.own(
-      vscode.workspace.onDidChangeConfiguration((event) => {
-        this.draw();
-        if (needsRestart(event)) void this.server.restart();
-      }),
+      vscode.workspace.onDidChangeConfiguration((event) => this.follow(event)),
       vscode.workspace.onDidGrantWorkspaceTrust(() => void this.server.restart()),
       vscode.window.onDidChangeActiveTextEditor(() => this.draw()),
     );
     this.item.show();
+    void this.welcome();
     await this.server.restart();
+  }
+
+  private commands(): Record<string, () => unknown> {
+    const run = (command: string, ...words: unknown[]) =>
+      vscode.commands.executeCommand(command, ...words);
+    return {
+      menu: () => this.menu(),
+      restart: () => this.server.restart(),
+      toggle: () => toggle(),
+      toggleWorkspace: () => toggleWorkspace(),
+      toggleLanguage: () => toggleLanguage(currentLanguage()),
+      chooseModel: () => chooseModel(),
+      openSettings: () => run("workbench.action.openSettings", "tabwise"),
+      trigger: () => run("editor.action.inlineSuggest.trigger"),
+      showLog: () => this.output.show(),
+      showStatistics: () => this.report("Statistics", "stats"),
+      doctor: () => this.report("Check the installation", "doctor"),
+      install: () => this.install(),
+    };
   }
 
   private own(...things: vscode.Disposable[]): void {
@@ -74,68 +85,59 @@ class Extension {
     this.draw();
   }
 
-  private draw(): void {
+  /** Make changed settings hold. */
+  private follow(event: vscode.ConfigurationChangeEvent): void {
+    this.draw();
+    const names = this.settings().filter((name) => event.affectsConfiguration(name));
+    const effect = effectOf(names.map((name) => name.replace("tabwise.", "")));
+    if (effect === "options") this.server.tellOptions();
+    if (effect === "server") void this.server.restart();
+    if (effect === "backend") void this.server.restartBackend();
+  }
+
+  private settings(): string[] {
+    const { packageJSON } = this.context.extension;
+    return Object.keys(packageJSON.contributes.configuration.properties);
+  }
+
+  /** What the status bar says now: of the document, or else of the server. */
+  private get face(): Face {
     const document = vscode.window.activeTextEditor?.document;
     const off = document !== undefined && !isActive(document);
-    const shown: State = off ? { kind: "disabled" } : this.state;
-    const { text, tooltip, warning } = face(shown, this.figures.describe());
+    return face(off ? { kind: "disabled" } : this.state, this.figures.describe());
+  }
+
+  private draw(): void {
+    const { text, tooltip, warning, active } = this.face;
     this.item.text = text;
     this.item.tooltip = tooltip;
     this.item.accessibilityInformation = { label: tooltip };
     this.item.backgroundColor = warning
       ? new vscode.ThemeColor("statusBarItem.warningBackground")
       : undefined;
-    const active = !off && ["ready", "slow"].includes(this.state.kind);
     void vscode.commands.executeCommand("setContext", "tabwise.active", active);
   }
 
   private async menu(): Promise<void> {
-    const document = vscode.window.activeTextEditor?.document;
-    const language = document?.languageId ?? "python";
-    const { tooltip } = face(this.state, this.figures.describe());
-    const entry = (label: string, command: string, description = "") => ({
-      label,
-      command,
-      description,
+    const language = currentLanguage();
+    const lines = entries({
+      state: this.face.tooltip,
+      figures: this.figures.describe(),
+      model: describeModel(),
+      language,
+      missing: this.server.found === undefined,
+      on: switchedOn(language),
     });
-    const entries = [
-      entry("$(info) State", "tabwise.showLog", tooltip),
-      entry("$(circle-slash) Suggestions on or off, everywhere", "tabwise.toggle"),
-      entry(`$(code) Suggestions on or off in ${language}`, "tabwise.toggleLanguage"),
-      entry("$(package) Model and backend…", "tabwise.openSettings", model()),
-      entry("$(refresh) Restart the language server", "tabwise.restart"),
-      entry("$(output) Log", "tabwise.showLog"),
-      entry("$(graph) Statistics", "tabwise.showStatistics", this.figures.describe()),
-      entry("$(checklist) Check the installation", "tabwise.doctor"),
-    ];
-    if (this.state.kind === "stopped") {
-      entries.splice(
-        1,
-        0,
-        entry("$(cloud-download) Install the server", "tabwise.install"),
-      );
-    }
-    const chosen = await vscode.window.showQuickPick(entries, { title: "Tabwise" });
-    if (chosen?.command === "tabwise.openSettings") {
-      await vscode.commands.executeCommand("workbench.action.openSettings", "tabwise");
-    } else if (chosen !== undefined) {
-      await vscode.commands.executeCommand(chosen.command);
-    }
+    const chosen = await vscode.window.showQuickPick(lines, { title: "Tabwise" });
+    if (chosen !== undefined) await vscode.commands.executeCommand(chosen.command);
   }
 
-  /** `tabwise doctor` in a terminal, as the user would run it. */
-  private doctor(): void {
-    const program = this.server.found;
-    if (program === undefined) {
-      void this.menu();
-      return;
-    }
-    const terminal = vscode.window.createTerminal({
-      name: "Tabwise",
-      shellPath: program.command,
-      shellArgs: [...program.before, "doctor"],
-    });
-    terminal.show();
+  /** A subcommand in a terminal, as the user would run it; without a server, the menu
+   * says what is missing. */
+  private async report(name: string, subcommand: string): Promise<void> {
+    const words = this.server.words(subcommand);
+    if (words === undefined) return this.menu();
+    await runTask(name, ...words);
   }
 
   private async install(): Promise<void> {
@@ -144,10 +146,16 @@ class Extension {
     }
   }
 
+  /** At the first start of all: how to begin. */
+  private async welcome(): Promise<void> {
+    if (!(await this.isFirst(WELCOMED))) return;
+    const open = "workbench.action.openWalkthrough";
+    await vscode.commands.executeCommand(open, WALKTHROUGH, false);
+  }
+
   /** Once for all: later, the status bar alone says that there is no server. */
   private async offerInstall(): Promise<void> {
-    if (this.context.globalState.get(OFFERED) === true) return;
-    await this.context.globalState.update(OFFERED, true);
+    if (!(await this.isFirst(OFFERED))) return;
     const [install, locate] = ["Install", "I have it: say where"];
     const said = "Tabwise's server was not found on this machine.";
     const answer = await vscode.window.showInformationMessage(said, install, locate);
@@ -157,31 +165,14 @@ class Extension {
       await vscode.commands.executeCommand("workbench.action.openSettings", name);
     }
   }
+
+  private async isFirst(what: string): Promise<boolean> {
+    const before = this.context.globalState.get(what) === true;
+    await this.context.globalState.update(what, true);
+    return !before;
+  }
 }
 
-function model(): string {
-  const configuration = vscode.workspace.getConfiguration("tabwise");
-  const url = configuration.get<string | null>("backend.url");
-  const name =
-    configuration.get<string | null>("client.model") ?? "the model that ships";
-  return url ? `at ${url}` : `${name}, on this machine`;
-}
-
-async function toggle(): Promise<void> {
-  const configuration = vscode.workspace.getConfiguration("tabwise");
-  const now = configuration.get<boolean>("enabled") === true;
-  await configuration.update("enabled", !now, vscode.ConfigurationTarget.Global);
-}
-
-async function toggleLanguage(): Promise<void> {
-  const language = vscode.window.activeTextEditor?.document.languageId;
-  if (language === undefined) return;
-  const configuration = vscode.workspace.getConfiguration("tabwise");
-  const now = configuration.get<Record<string, boolean>>("client.languages") ?? {};
-  const languages = { ...now, [language]: now[language] !== true };
-  await configuration.update(
-    "client.languages",
-    languages,
-    vscode.ConfigurationTarget.Global,
-  );
+function currentLanguage(): string {
+  return vscode.window.activeTextEditor?.document.languageId ?? "python";
 }

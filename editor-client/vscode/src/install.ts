@@ -5,15 +5,14 @@ import * as path from "node:path";
 
 import * as vscode from "vscode";
 
-import { exists } from "./probe";
-import { scriptsFolder } from "./resolve";
-
-const PYTHONS = ["python3.13", "python3.12", "python3.11", "python3", "python"];
-const OLD = "import sys; sys.exit(sys.version_info < (3, 11))";
+import { output } from "./program";
+import { findPython } from "./python";
+import { expandHome, scriptsFolder } from "./resolve";
+import { runTask } from "./task";
 
 /** Ask what to install, install it in a terminal that shows everything; true if done. */
 export async function installServer(storage: string): Promise<boolean> {
-  const python = await somePython();
+  const python = await findPython(output);
   if (python === undefined) {
     await offerPython();
     return false;
@@ -22,9 +21,11 @@ export async function installServer(storage: string): Promise<boolean> {
   if (what === undefined) return false;
   const folder = path.join(storage, "server");
   const own = path.join(folder, scriptsFolder(process.platform), "python");
+  const source = expandHome(what, os.homedir());
+  const name = "Install the server";
   return (
-    (await runTask([python, "-m", "venv", folder])) &&
-    (await runTask([own, "-m", "pip", "install", "--upgrade", expandHome(what)]))
+    (await runTask(name, [python, "-m", "venv", folder])) &&
+    (await runTask(name, [own, "-m", "pip", "install", "--upgrade", source]))
   );
 }
 
@@ -41,13 +42,6 @@ async function requirement(): Promise<string | undefined> {
   });
 }
 
-async function somePython(): Promise<string | undefined> {
-  for (const name of PYTHONS) {
-    if ((await exists(name)) && (await succeeds([name, "-c", OLD]))) return name;
-  }
-  return undefined;
-}
-
 async function offerPython(): Promise<void> {
   const get = "Get Python";
   const said = "Tabwise needs Python 3.11 or newer, and none was found on the PATH.";
@@ -56,36 +50,4 @@ async function offerPython(): Promise<void> {
       vscode.Uri.parse("https://www.python.org/downloads/"),
     );
   }
-}
-
-async function succeeds(words: string[]): Promise<boolean> {
-  const { execFile } = await import("node:child_process");
-  const [program, ...rest] = words;
-  return new Promise((settle) => {
-    execFile(program ?? "", rest, (error) => settle(error === null));
-  });
-}
-
-/** Run words as a task, without a shell; resolves when it has ended. */
-async function runTask(words: string[]): Promise<boolean> {
-  const [program, ...rest] = words;
-  const task = new vscode.Task(
-    { type: "tabwise" },
-    vscode.TaskScope.Global,
-    "Install the server",
-    "Tabwise",
-    new vscode.ProcessExecution(program ?? "", rest),
-  );
-  const execution = await vscode.tasks.executeTask(task);
-  return new Promise((settle) => {
-    const listener = vscode.tasks.onDidEndTaskProcess((event) => {
-      if (event.execution !== execution) return;
-      listener.dispose();
-      settle(event.exitCode === 0);
-    });
-  });
-}
-
-function expandHome(file: string): string {
-  return file.startsWith("~/") ? path.join(os.homedir(), file.slice(2)) : file;
 }

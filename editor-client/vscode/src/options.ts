@@ -1,11 +1,11 @@
-/** What the settings mean to the server: its options and its environment. */
+/** What the settings mean to the server: its options, and the local backend's
+ * environment. */
 
-export interface Configuration {
-  get<T>(name: string): T | undefined;
-}
+/** A setting's value where the user gave one, by its name after `tabwise.`. */
+export type Given = (name: string) => unknown;
 
-/** Setting -> option of `[lsp]`; unset ones stay with the server's own default. */
-const LSP_OPTIONS = [
+/** Settings that are options of `[lsp]`, by their own names. */
+export const LSP_OPTIONS = [
   "level",
   "minConfidence",
   "deadlineMs",
@@ -13,42 +13,58 @@ const LSP_OPTIONS = [
   "maxPrefixChars",
   "maxSuffixChars",
   "contextChars",
+  "prefetch",
+  "statistics",
+  "secretPatterns",
+  "skipIgnored",
+  "languages",
+  "files",
 ] as const;
 
-/** Setting -> environment variable, for what is settled before the server starts. */
-const ENVIRONMENT = {
+/** Settings that are options of `[backend]`. */
+export const BACKEND_OPTIONS = [
+  "url",
+  "kind",
+  "model",
+  "template",
+  "apiKey",
+  "caFile",
+  "clientCert",
+  "clientKey",
+  "hedgeMs",
+  "connectTimeoutMs",
+  "startTimeoutS",
+] as const;
+
+/** Setting -> environment variable, of the local backend, which starts but once. */
+export const SERVE_VARIABLES = {
   "client.model": "TABWISE_SERVE_CHECKPOINT",
-  "backend.url": "TABWISE_BACKEND_URL",
-  "backend.model": "TABWISE_BACKEND_MODEL",
-  "backend.apiKey": "TABWISE_BACKEND_API_KEY",
+  "serve.runner": "TABWISE_SERVE_RUNNER",
+  "serve.device": "TABWISE_SERVE_DEVICE",
+  "serve.threads": "TABWISE_SERVE_THREADS",
+  "serve.slots": "TABWISE_SERVE_SLOTS",
+  "serve.kvBytes": "TABWISE_SERVE_KV_BYTES",
+  "serve.idleExitS": "TABWISE_SERVE_IDLE_EXIT_S",
 } as const;
 
-/** `initializationOptions`; values that the user never touched are left out, so that
- * tabwise.toml keeps its say. */
-export function initializationOptions(
-  explicit: (name: string) => unknown,
-): Record<string, unknown> {
-  const options: Record<string, unknown> = {};
-  for (const name of LSP_OPTIONS) {
-    const value = explicit(name);
-    if (value !== undefined && value !== null) options[name] = value;
-  }
-  return options;
+/** The options to send; what the user never touched is left out, so that tabwise.toml
+ * keeps its say. */
+export function serverOptions(given: Given): Record<string, unknown> {
+  const backend = chosen(BACKEND_OPTIONS, (name) => given(`backend.${name}`));
+  const options = chosen(LSP_OPTIONS, given);
+  return Object.keys(backend).length > 0 ? { ...options, backend } : options;
 }
 
 /** The server's environment: this one's, the settings', and the user's own lines. */
-export function environment(
-  base: NodeJS.ProcessEnv,
-  explicit: (name: string) => unknown,
-): NodeJS.ProcessEnv {
+export function environment(base: NodeJS.ProcessEnv, given: Given): NodeJS.ProcessEnv {
   const own: NodeJS.ProcessEnv = {};
-  for (const [name, variable] of Object.entries(ENVIRONMENT)) {
-    const value = explicit(name);
-    if (typeof value === "string" && value !== "") own[variable] = value;
+  for (const [name, variable] of Object.entries(SERVE_VARIABLES)) {
+    const value = given(name);
+    if (typeof value === "string" || typeof value === "number") {
+      own[variable] = String(value);
+    }
   }
-  const kind = explicit("backend.kind");
-  if (typeof kind === "string") own.TABWISE_BACKEND_KIND = kind;
-  const further = (explicit("client.environment") ?? {}) as Record<string, string>;
+  const further = (given("client.environment") ?? {}) as Record<string, string>;
   return { ...base, ...own, ...further };
 }
 
@@ -58,4 +74,27 @@ export function suggestsIn(
   language: string,
 ): boolean {
   return languages[language] === true;
+}
+
+/** What must happen for a changed setting to hold, the most that any of them needs. */
+export type Effect = "none" | "options" | "server" | "backend";
+
+export function effectOf(names: readonly string[]): Effect {
+  const effects = names.map(effectOfOne);
+  const order: Effect[] = ["backend", "server", "options"];
+  return order.find((effect) => effects.includes(effect)) ?? "none";
+}
+
+function effectOfOne(name: string): Effect {
+  if (name in SERVE_VARIABLES) return "backend";
+  if (name === "enabled" || name === "client.package") return "none";
+  if (name.startsWith("client.")) return "server";
+  return name.startsWith("trace.") ? "none" : "options";
+}
+
+function chosen(names: readonly string[], given: Given): Record<string, unknown> {
+  const known = names.map((name) => [name, given(name)] as const);
+  return Object.fromEntries(
+    known.filter(([, value]) => value !== undefined && value !== null && value !== ""),
+  );
 }

@@ -18,10 +18,12 @@ export interface Surroundings {
   /** Where `Install the Server` puts it. */
   readonly storage: string;
   readonly home: string;
+  readonly environment: NodeJS.ProcessEnv;
   readonly platform: NodeJS.Platform;
 }
 
-export type Probe = (candidate: Candidate) => Promise<string | undefined>;
+/** What a program prints for these words; undefined where it fails. */
+export type Ask = (words: readonly string[]) => Promise<string | undefined>;
 
 export type Resolution =
   | { readonly kind: "found"; readonly candidate: Candidate; readonly version: string }
@@ -30,6 +32,12 @@ export type Resolution =
   | { readonly kind: "missing" };
 
 export const OLDEST = "0.1.0";
+
+/** The workspace cannot pass off its own module for ours: -P. */
+const MODULE = ["-P", "-m", "tabwise_server"];
+
+/** Where pipx and uv put the commands of tools, by their own variables. */
+const TOOL_FOLDERS = ["PIPX_BIN_DIR", "UV_TOOL_BIN_DIR", "XDG_BIN_HOME"];
 
 /** Every place worth a look, the user's own word first. */
 export function candidates(around: Surroundings): Candidate[] {
@@ -44,25 +52,23 @@ export function candidates(around: Surroundings): Candidate[] {
   });
   const found: Candidate[] = [];
   if (around.interpreter !== undefined) {
-    const before = ["-m", "tabwise_server"];
-    found.push({ command: around.interpreter, before, origin: "workspace" });
+    found.push({ command: around.interpreter, before: MODULE, origin: "workspace" });
   }
+  const scripts = scriptsFolder(around.platform);
   if (around.workspace !== undefined) {
-    const scripts = scriptsFolder(around.platform);
     found.push(program(path.join(around.workspace, ".venv", scripts), "workspace"));
   }
-  const own = path.join(around.storage, "server", scriptsFolder(around.platform));
-  found.push(program(own, "own"));
-  found.push(program(path.join(around.home, ".local", "bin"), "tool")); // pipx, uv
+  found.push(program(path.join(around.storage, "server", scripts), "own"));
+  for (const folder of toolFolders(around)) found.push(program(folder, "tool"));
   found.push({ command: executable(around.platform), before: [], origin: "PATH" });
   return found;
 }
 
 /** The first candidate that answers with a version new enough. */
-export async function resolve(around: Surroundings, probe: Probe): Promise<Resolution> {
+export async function resolve(around: Surroundings, ask: Ask): Promise<Resolution> {
   let old: Resolution | undefined;
   for (const candidate of candidates(around)) {
-    const version = await probe(candidate);
+    const version = await versionOf(candidate, ask);
     if (version === undefined) continue;
     if (!isOlder(version, OLDEST)) return { kind: "found", candidate, version };
     old ??= { kind: "old", candidate, version };
@@ -86,12 +92,24 @@ export function scriptsFolder(platform: NodeJS.Platform): string {
   return platform === "win32" ? "Scripts" : "bin";
 }
 
-function executable(platform: NodeJS.Platform): string {
-  return platform === "win32" ? "tabwise.exe" : "tabwise";
+/** `~` is not known to what starts programs without a shell. */
+export function expandHome(file: string, home: string): string {
+  return file === "~" || file.startsWith("~/") ? path.join(home, file.slice(1)) : file;
 }
 
-function expandHome(file: string, home: string): string {
-  return file === "~" || file.startsWith("~/") ? path.join(home, file.slice(1)) : file;
+async function versionOf(candidate: Candidate, ask: Ask): Promise<string | undefined> {
+  const said = await ask([candidate.command, ...candidate.before, "--version"]);
+  return said !== undefined && /^\d+(\.\d+)+\S*$/.test(said) ? said : undefined;
+}
+
+function toolFolders(around: Surroundings): Set<string> {
+  const named = TOOL_FOLDERS.map((name) => around.environment[name] ?? "");
+  const usual = path.join(around.home, ".local", "bin");
+  return new Set([...named.filter((folder) => folder !== ""), usual]);
+}
+
+function executable(platform: NodeJS.Platform): string {
+  return platform === "win32" ? "tabwise.exe" : "tabwise";
 }
 
 function numbers(version: string): number[] {

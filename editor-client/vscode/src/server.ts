@@ -14,23 +14,23 @@ import {
 
 import { Coalesced } from "./coalesce";
 import type { Figures } from "./figures";
-import { environment, initializationOptions, suggestsIn } from "./options";
-import { probe } from "./probe";
+import { relay } from "./log";
+import { environment, serverOptions, suggestsIn, type Given } from "./options";
+import { output } from "./program";
 import { resolve, type Candidate, type Surroundings } from "./resolve";
 import { complaint, stateOf, type State } from "./state";
 
 const STATUS = "$/tabwise/status";
+const CHANGED = "workspace/didChangeConfiguration";
 const RESTARTS = 4;
 const WITHIN_MS = 180_000;
-
-/** Settings that are looked at on every request; all others need a restart. */
-const LIVE = ["tabwise.enabled", "tabwise.client.package"];
 
 export class Server implements vscode.Disposable {
   found: Candidate | undefined;
   private client: LanguageClient | undefined;
   private readonly restarts = new Coalesced(() => this.restartOnce());
   private crashes: number[] = [];
+  private endsBackend = false;
 
   constructor(
     private readonly context: vscode.ExtensionContext,
@@ -45,6 +45,27 @@ export class Server implements vscode.Disposable {
     return this.restarts.run();
   }
 
+  /** Have the server ask for its options again. */
+  tellOptions(): void {
+    if (!this.client?.isRunning()) return;
+    void this.client.sendNotification(CHANGED, { settings: null });
+  }
+
+  /** As `restart`, with the backend of all editors ended between: it starts with what
+   * the settings say of it now. */
+  restartBackend(): Promise<void> {
+    this.endsBackend = true;
+    return this.restart();
+  }
+
+  /** The words that run a subcommand of what was found, and their environment. */
+  words(subcommand: string): [string[], Record<string, string>] | undefined {
+    if (this.found === undefined) return undefined;
+    const { command, before } = this.found;
+    const variables = environment(process.env, given()) as Record<string, string>;
+    return [[command, ...before, subcommand], variables];
+  }
+
   dispose(): void {
     void this.client?.dispose();
   }
@@ -52,7 +73,8 @@ export class Server implements vscode.Disposable {
   private async restartOnce(): Promise<void> {
     await this.stop();
     this.show({ kind: "starting" });
-    const resolution = await resolve(await surroundings(this.context), probe);
+    await this.endBackendIfAsked();
+    const resolution = await resolve(await this.surroundings(), output);
     if (resolution.kind !== "found") {
       this.found = undefined;
       this.output.warn(complaint(resolution));
@@ -66,13 +88,50 @@ export class Server implements vscode.Disposable {
     await this.start(resolution.candidate);
   }
 
+  private async endBackendIfAsked(): Promise<void> {
+    const stop = this.words("stop");
+    if (this.endsBackend && stop !== undefined) await output(...stop);
+    this.endsBackend = false;
+  }
+
+  private async surroundings(): Promise<Surroundings> {
+    const folder = vscode.workspace.workspaceFolders?.[0];
+    const trusted = vscode.workspace.isTrusted;
+    const setting = vscode.workspace
+      .getConfiguration("tabwise")
+      .get<string | null>("client.path");
+    return {
+      setting: setting ? setting : null,
+      interpreter: trusted ? await this.interpreter(folder?.uri) : undefined,
+      workspace: trusted ? folder?.uri.fsPath : undefined,
+      storage: this.context.globalStorageUri.fsPath,
+      home: os.homedir(),
+      environment: process.env,
+      platform: process.platform,
+    };
+  }
+
+  /** The workspace's Python as the Python extension knows it, where that is there. */
+  private async interpreter(
+    folder: vscode.Uri | undefined,
+  ): Promise<string | undefined> {
+    try {
+      const python = vscode.extensions.getExtension<PythonApi>("ms-python.python");
+      const api = await python?.activate();
+      return api?.environments?.getActiveEnvironmentPath(folder).path;
+    } catch (error) {
+      this.output.warn(`The Python extension does not answer: ${String(error)}`);
+      return undefined;
+    }
+  }
+
   private async start(candidate: Candidate): Promise<void> {
     const configuration = vscode.workspace.getConfiguration("tabwise");
     const words = configuration.get<string[]>("client.arguments") ?? ["lsp"];
     const executable = {
       command: candidate.command,
       args: [...candidate.before, ...words],
-      options: { env: environment(process.env, explicit) as Record<string, string> },
+      options: { env: environment(process.env, given()) as Record<string, string> },
     };
     const client = new LanguageClient("tabwise", "Tabwise", executable, this.options());
     client.onNotification(STATUS, (said) => this.show(stateOf(said)));
@@ -95,8 +154,12 @@ export class Server implements vscode.Disposable {
   private options(): LanguageClientOptions {
     return {
       documentSelector: documentSelector(),
-      initializationOptions: serverOptions(),
+      initializationOptions: options(),
       outputChannel: this.output,
+      stdioOptions: {
+        stdout: () => {}, // the protocol's own
+        stderr: (stderr) => relay(stderr, this.output),
+      },
       revealOutputChannelOn: RevealOutputChannelOn.Never,
       initializationFailedHandler: () => false,
       middleware: this.middleware(),
@@ -111,9 +174,10 @@ export class Server implements vscode.Disposable {
     return {
       workspace: {
         // VS Code would send every default, and so override tabwise.toml.
-        configuration: (params) => params.items.map(() => serverOptions()),
-        // A changed setting restarts the server.
-        didChangeConfiguration: () => Promise.resolve(),
+        configuration: ({ items }) =>
+          items.map(({ scopeUri }) =>
+            options(scopeUri === undefined ? undefined : vscode.Uri.parse(scopeUri)),
+          ),
       },
       // The ghost text is all that VS Code needs; the popup stays as it was.
       provideCompletionItem: () => null,
@@ -158,29 +222,21 @@ export function isActive(document: vscode.TextDocument): boolean {
   );
 }
 
-/** Whether a change of settings is one that the running server cannot follow. */
-export function needsRestart(event: vscode.ConfigurationChangeEvent): boolean {
-  if (!event.affectsConfiguration("tabwise")) return false;
-  const contributed = Object.keys(
-    vscode.extensions.getExtension("tabwise.tabwise")?.packageJSON.contributes
-      .configuration.properties ?? {},
-  );
-  return contributed.some(
-    (name) => !LIVE.includes(name) && event.affectsConfiguration(name),
-  );
+/** The options for the server, of a folder or of the whole window. */
+function options(scope?: vscode.Uri): Record<string, unknown> {
+  return { ...serverOptions(given(scope)), trusted: vscode.workspace.isTrusted };
 }
 
-function serverOptions(): Record<string, unknown> {
-  return { ...initializationOptions(explicit), trusted: vscode.workspace.isTrusted };
-}
-
-/** A setting's value where the user gave one; in an untrusted workspace, VS Code
- * leaves out what that workspace says of restricted settings. */
-function explicit(name: string): unknown {
-  const configuration = vscode.workspace.getConfiguration("tabwise");
-  const seen = configuration.inspect(name);
-  const given = seen?.globalValue ?? seen?.workspaceValue ?? seen?.workspaceFolderValue;
-  return given === undefined ? undefined : configuration.get(name);
+/** Settings where the user gave them; in an untrusted workspace, VS Code leaves out what
+ * that workspace says of restricted ones. */
+function given(scope?: vscode.Uri): Given {
+  const configuration = vscode.workspace.getConfiguration("tabwise", scope);
+  return (name) => {
+    const seen = configuration.inspect(name);
+    const value =
+      seen?.workspaceFolderValue ?? seen?.workspaceValue ?? seen?.globalValue;
+    return value === undefined ? undefined : configuration.get(name);
+  };
 }
 
 function documentSelector(): { scheme: string; language: string }[] {
@@ -196,34 +252,8 @@ function documentSelector(): { scheme: string; language: string }[] {
   );
 }
 
-async function surroundings(context: vscode.ExtensionContext): Promise<Surroundings> {
-  const folder = vscode.workspace.workspaceFolders?.[0];
-  const trusted = vscode.workspace.isTrusted;
-  const setting = vscode.workspace
-    .getConfiguration("tabwise")
-    .get<string | null>("client.path");
-  return {
-    setting: setting ? setting : null,
-    interpreter: trusted ? await interpreter(folder?.uri) : undefined,
-    workspace: trusted ? folder?.uri.fsPath : undefined,
-    storage: context.globalStorageUri.fsPath,
-    home: os.homedir(),
-    platform: process.platform,
-  };
-}
-
 interface PythonApi {
   environments?: {
     getActiveEnvironmentPath(resource?: vscode.Uri): { path: string };
   };
-}
-
-/** The workspace's Python as the Python extension knows it, where that is installed. */
-async function interpreter(
-  folder: vscode.Uri | undefined,
-): Promise<string | undefined> {
-  const python = vscode.extensions.getExtension<PythonApi>("ms-python.python");
-  if (python === undefined) return undefined;
-  const api = await python.activate();
-  return api.environments?.getActiveEnvironmentPath(folder).path;
 }

@@ -7,46 +7,57 @@ export type State =
   | { readonly kind: "offline" | "slow"; readonly reason: string }
   | { readonly kind: "stopped"; readonly reason: string };
 
+/** active: suggestions may come. */
 export interface Face {
   readonly text: string;
   readonly tooltip: string;
   readonly warning: boolean;
+  readonly active: boolean;
 }
 
 export function face(state: State, figures: string): Face {
+  const calm = { warning: false, active: false };
   switch (state.kind) {
     case "ready":
       return {
         text: "$(sparkle) Tabwise",
         tooltip: `Tabwise is ready: ${figures}`,
         warning: false,
-      };
-    case "starting":
-      return {
-        text: "$(sync~spin) Tabwise",
-        tooltip: "Tabwise is starting its backend",
-        warning: false,
-      };
-    case "disabled":
-      return {
-        text: "$(circle-slash) Tabwise",
-        tooltip: "Tabwise is switched off here; click to switch it on",
-        warning: false,
+        active: true,
       };
     case "slow":
       return {
         text: "$(watch) Tabwise",
         tooltip: `Tabwise is slow: ${state.reason}`,
         warning: false,
+        active: true,
+      };
+    case "starting":
+      return {
+        text: "$(sync~spin) Tabwise",
+        tooltip: "Tabwise is starting its backend",
+        ...calm,
+      };
+    case "disabled":
+      return {
+        text: "$(circle-slash) Tabwise",
+        tooltip: "Tabwise is switched off here; click to switch it on",
+        ...calm,
       };
     case "offline":
       return {
         text: "$(debug-disconnect) Tabwise: offline",
         tooltip: `No suggestions for now: ${state.reason}`,
         warning: true,
+        active: false,
       };
     case "stopped":
-      return { text: "$(warning) Tabwise", tooltip: state.reason, warning: true };
+      return {
+        text: "$(warning) Tabwise",
+        tooltip: state.reason,
+        warning: true,
+        active: false,
+      };
   }
 }
 

@@ -1,33 +1,74 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { Readable } from "node:stream";
 import { test } from "node:test";
 
 import { Coalesced } from "../src/coalesce";
 import { Figures } from "../src/figures";
-import { environment, initializationOptions, suggestsIn } from "../src/options";
+import { relay, type Level, type Log } from "../src/log";
+import { entries, type Circumstances } from "../src/menu";
+import {
+  BACKEND_OPTIONS,
+  effectOf,
+  environment,
+  LSP_OPTIONS,
+  SERVE_VARIABLES,
+  serverOptions,
+  suggestsIn,
+} from "../src/options";
+import { findPython } from "../src/python";
 import { complaint, face, stateOf } from "../src/state";
 
 const given = (values: Record<string, unknown>) => (name: string) => values[name];
 
 test("only what the user set is sent, so that tabwise.toml keeps its say", () => {
-  const options = initializationOptions(given({ level: "eager", minConfidence: null }));
-  assert.deepEqual(options, { level: "eager" });
+  const set = given({ level: "eager", minConfidence: null, "backend.url": "" });
+  assert.deepEqual(serverOptions(set), { level: "eager" });
 });
 
-test("the model and the backend go through the environment", () => {
+test("the backend's settings are a section of the options", () => {
+  const set = given({ "backend.url": "http://gpu:8000", "backend.kind": "openai" });
+  assert.deepEqual(serverOptions(set), {
+    backend: { url: "http://gpu:8000", kind: "openai" },
+  });
+});
+
+test("what the local backend starts with goes through the environment", () => {
   const set = given({
     "client.model": "/models/mine",
-    "backend.url": "http://gpu:8000",
-    "backend.kind": "openai",
+    "serve.threads": 2,
     "client.environment": { TABWISE_LSP_LOG_LEVEL: "DEBUG" },
   });
   assert.deepEqual(environment({ PATH: "/bin" }, set), {
     PATH: "/bin",
     TABWISE_SERVE_CHECKPOINT: "/models/mine",
-    TABWISE_BACKEND_URL: "http://gpu:8000",
-    TABWISE_BACKEND_KIND: "openai",
+    TABWISE_SERVE_THREADS: "2",
     TABWISE_LSP_LOG_LEVEL: "DEBUG",
   });
+});
+
+test("a changed setting does no more than it must", () => {
+  assert.equal(effectOf(["level"]), "options");
+  assert.equal(effectOf(["enabled", "client.package", "trace.server"]), "none");
+  assert.equal(effectOf(["level", "client.path"]), "server");
+  assert.equal(effectOf(["client.path", "client.model"]), "backend");
+});
+
+test("every setting is read somewhere", () => {
+  const read = [
+    ...LSP_OPTIONS,
+    ...BACKEND_OPTIONS.map((name) => `backend.${name}`),
+    ...Object.keys(SERVE_VARIABLES),
+    "enabled",
+    "client.languages",
+    "client.path",
+    "client.arguments",
+    "client.environment",
+    "client.package",
+    "trace.server", // by vscode-languageclient
+  ];
+  const offered = Object.keys(manifest().contributes.configuration.properties);
+  assert.deepEqual(offered.sort(), read.map((name) => `tabwise.${name}`).sort());
 });
 
 test("a language that is not named is off", () => {
@@ -84,20 +125,18 @@ test("every complaint names a way out", () => {
 });
 
 test("what an untrusted workspace may not set covers all that is run or sent to", () => {
-  const manifest = JSON.parse(readFileSync("package.json", "utf8"));
+  const { capabilities, contributes } = manifest();
   const restricted: string[] =
-    manifest.capabilities.untrustedWorkspaces.restrictedConfigurations;
-  const settings = Object.keys(manifest.contributes.configuration.properties);
+    capabilities.untrustedWorkspaces.restrictedConfigurations;
+  const settings = Object.keys(contributes.configuration.properties);
   const risky = settings.filter((s) =>
-    /^tabwise\.(client|backend)\.(?!languages)/.test(s),
+    /^tabwise\.(client|backend|serve)\.(?!languages)/.test(s),
   );
   assert.deepEqual([...restricted].sort(), risky.sort());
 });
 
 test("every setting is described, and every command has a title", () => {
-  const { configuration, commands } = JSON.parse(
-    readFileSync("package.json", "utf8"),
-  ).contributes;
+  const { configuration, commands } = manifest().contributes;
   for (const setting of Object.values<Record<string, string>>(
     configuration.properties,
   )) {
@@ -105,3 +144,69 @@ test("every setting is described, and every command has a title", () => {
   }
   for (const command of commands) assert.ok(command.title);
 });
+
+test("the server's lines are logged at the level that they name", async () => {
+  const heard: [Level, string][] = [];
+  const log = Object.fromEntries(
+    (["debug", "info", "warn", "error"] as const).map((level) => [
+      level,
+      (line: string) => heard.push([level, line]),
+    ]),
+  ) as unknown as Log;
+  const stderr = Readable.from([
+    "no level yet\n2026-01-02 03:04:05,678 INFO tabwise_server.lsp: ready\n",
+    "2026-01-02 03:04:05,678 WARNING tabwise_server.lsp: slow\n  more of it\n",
+  ]);
+  relay(stderr, log);
+  await new Promise((settle) => stderr.on("close", settle));
+  await new Promise((settle) => setImmediate(settle));
+  assert.deepEqual(heard, [
+    ["error", "no level yet"],
+    ["info", "tabwise_server.lsp: ready"],
+    ["warn", "tabwise_server.lsp: slow"],
+    ["warn", "  more of it"],
+  ]);
+});
+
+test("the menu says what a line will do, and offers to install what is missing", () => {
+  const now: Circumstances = {
+    state: "ready",
+    figures: "3 suggestions",
+    model: "the model that ships",
+    language: "python",
+    missing: false,
+    on: { everywhere: true, workspace: true, language: false },
+  };
+  const labels = entries(now).map((entry) => entry.label.replace(/^\S+ /, ""));
+  assert.ok(labels.includes("Stop suggesting everywhere"));
+  assert.ok(labels.includes("Suggest in python"));
+  assert.ok(!labels.includes("Install the server"));
+  const missing = entries({ ...now, missing: true });
+  assert.ok(missing.some((entry) => entry.command === "tabwise.install"));
+});
+
+test("every command of the menu is one that the extension has", () => {
+  const on = { everywhere: true, workspace: true, language: true };
+  const texts = { state: "", figures: "", model: "", language: "" };
+  const known: string[] = manifest().contributes.commands.map(
+    (command: { command: string }) => command.command,
+  );
+  for (const entry of entries({ ...texts, missing: true, on })) {
+    assert.ok(known.includes(entry.command), entry.command);
+  }
+});
+
+test("a Python that is too old is passed over, and none is told as none", async () => {
+  const answers: Record<string, string> = { "python3.11": "True", python3: "False" };
+  assert.equal(
+    await findPython((words) => Promise.resolve(answers[words[0] ?? ""])),
+    "python3.11",
+  );
+  const old = (words: readonly string[]) =>
+    Promise.resolve(words[0] === "python3" ? "False" : undefined);
+  assert.equal(await findPython(old), undefined);
+});
+
+function manifest() {
+  return JSON.parse(readFileSync("package.json", "utf8"));
+}

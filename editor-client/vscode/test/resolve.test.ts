@@ -9,6 +9,7 @@ const AROUND: Surroundings = {
   workspace: "/project",
   storage: "/storage",
   home: "/home/ada",
+  environment: {},
   platform: "linux",
 };
 
@@ -22,6 +23,17 @@ test("the workspace's Python comes before tools, and the PATH last", () => {
       "/home/ada/.local/bin/tabwise",
       "tabwise",
     ],
+  );
+});
+
+test("pipx and uv are looked for where their variables say", () => {
+  const environment = { PIPX_BIN_DIR: "/tools", UV_TOOL_BIN_DIR: "/tools" };
+  const tools = candidates({ ...AROUND, environment }).filter(
+    (c) => c.origin === "tool",
+  );
+  assert.deepEqual(
+    tools.map((c) => c.command),
+    ["/tools/tabwise", "/home/ada/.local/bin/tabwise"],
   );
 });
 
@@ -44,13 +56,15 @@ test("an old server is passed over for a newer one behind it", async () => {
     "/env/bin/python": "0.0.9",
     tabwise: "0.2.0",
   };
-  const found = await resolve(AROUND, (c) => Promise.resolve(versions[c.command]));
+  const found = await resolve(AROUND, ([command = ""]) =>
+    Promise.resolve(versions[command]),
+  );
   assert.equal(found.kind === "found" && found.candidate.command, "tabwise");
 });
 
 test("an old server alone is named as such, not as missing", async () => {
-  const found = await resolve(AROUND, (c) =>
-    Promise.resolve(c.command === "tabwise" ? "0.0.9" : undefined),
+  const found = await resolve(AROUND, ([command]) =>
+    Promise.resolve(command === "tabwise" ? "0.0.9" : undefined),
   );
   assert.equal(found.kind, "old");
 });
@@ -59,4 +73,9 @@ test("versions compare by number, not by letter", () => {
   assert.equal(isOlder("0.9.0", "0.10.0"), true);
   assert.equal(isOlder("0.10.0", "0.9.0"), false);
   assert.equal(isOlder("1.0", "1.0.0"), false);
+});
+
+test("a program that prints anything but a version is not ours", async () => {
+  const found = await resolve(AROUND, () => Promise.resolve("usage: tabwise"));
+  assert.equal(found.kind, "missing");
 });

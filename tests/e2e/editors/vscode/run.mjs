@@ -1,245 +1,239 @@
 /**
  * The packaged extension in a real VS Code, in a real browser, with the checkpoint that
- * ships: typed, shown, accepted with Tab, typed through, offline and back, a setting.
+ * ships: what a user sees when things go well, and when they do not.
  *
- *     ./install && node run.mjs [--vsix FILE] [--tabwise FILE] [--keep FOLDER]
+ *     ./install && node run.mjs [--keep FOLDER]
  *
- * Prints a line for each step with its seconds; leaves a picture of each in FOLDER.
+ * Prints a line for each step with its seconds; leaves pictures in FOLDER.
  */
 
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { chmodSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
-import { chromium } from "playwright-core";
-
-const HERE = import.meta.dirname;
-const ROOT = path.resolve(HERE, "../../../..");
-const VSCODE = path.join(HERE, "node_modules/code-server/lib/vscode");
-const CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const PATIENCE_MS = 45_000;
-const GHOST = ".ghost-text-decoration, .ghost-text-decoration-preview, .ghost-text";
-const STATUS = "[id*='tabwise.status']";
-const BEFORE = readFileSync(path.join(ROOT, "examples/inventory.py"), "utf8").replace(
-  /return name in self.items.*/,
-  "",
-);
+import { Backend, PATIENCE_MS, ROOT, VsCode } from "./vscode.mjs";
 
 const { values: flags } = parseArgs({
-  options: {
-    vsix: { type: "string", default: path.join(ROOT, "editor-client/vscode/build/tabwise.vsix") },
-    tabwise: { type: "string", default: path.join(ROOT, ".venv/bin/tabwise") },
-    keep: { type: "string", default: path.join(HERE, "build") },
-  },
+  options: { keep: { type: "string", default: path.join(import.meta.dirname, "build") } },
 });
+const INVENTORY = readFileSync(path.join(ROOT, "examples/inventory.py"), "utf8")
+  .replaceAll(/ {2}# <from> .*/g, "").replace(/return name in self.items.*/, "");
+const STOCK = readFileSync(path.join(import.meta.dirname, "../stock.txt"), "utf8").trimEnd();
+const TYPED = ".counts";
+let whole = "";
 
-const work = mkdtempSync(path.join(tmpdir(), "tabwise-vscode-"));
-const project = path.join(work, "project");
-const state = path.join(work, "state");
-const machineSettings = path.join(work, "data/data/Machine/settings.json");
-const environment = { ...process.env, TABWISE_STATE_DIR: state, HOME: work };
+const code = new VsCode();
+const backend = new Backend();
+const marker = path.join(code.work, "was-run");
 
 async function main() {
-  prepare();
-  const port = await freePort();
-  const server = startVsCode(port);
-  const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: CHROMIUM });
-  const page = await browser.newPage({ viewport: { width: 1000, height: 640 } });
-  page.setDefaultTimeout(PATIENCE_MS);
+  mkdirSync(flags.keep, { recursive: true });
+  code.write("inventory.py", INVENTORY);
   try {
-    await server.listening;
-    await walk(page, `http://127.0.0.1:${port}/?folder=${project}`);
+    await code.start();
+    for (const [name, run] of STEPS) await step(name, run);
   } catch (error) {
-    await picture(page, "failed");
-    console.error(server.log(), statusOf(await page.locator(".statusbar").innerHTML()));
-    tellLogs();
-    throw error;
+    console.error(code.logs(), await code.statusNow(), error);
+    await picture("failed");
+    process.exitCode = 1;
   } finally {
-    await browser.close();
-    server.stop();
-    tabwise("stop");
-    rmSync(work, { recursive: true, force: true });
+    backend.kill();
+    await code.stop();
   }
 }
 
-async function walk(page, url) {
-  await step("opens, and the status bar says ready", () => opens(page, url));
-  await step("shows ghost text while typing", () => showsGhostText(page));
-  await picture(page, "ghost-text");
-  await step("keeps it while it is typed through", () => typesThrough(page));
-  await step("takes it with Tab", () => takesWithTab(page));
-  await picture(page, "accepted");
-  await step("goes offline when the backend cannot start", () => goesOffline(page));
-  await picture(page, "offline");
-  await step("comes back", () => comesBack(page));
-  await step("follows a changed setting", () => followsSetting(page));
-  await picture(page, "switched-off");
-  await step("shows its menu", () => showsMenu(page));
-  await picture(page, "menu");
+const STEPS = [
+  ["runs nothing that an untrusted workspace names", restrictsAnUntrustedWorkspace],
+  ["opens, and the status bar says ready", opens],
+  ["shows ghost text while typing", showsGhostText],
+  ["keeps it while it is typed through", typesThrough],
+  ["takes a word with Control+Right, the rest with Tab", takesWordsThenAll],
+  ["shows others on Alt+], when asked with Alt+\\", showsOthers],
+  ["follows a changed option without a restart", followsOption],
+  ["is switched off and on by a setting", followsSwitch],
+  ["goes offline when the backend is killed", goesOffline],
+  ["comes back with it", comesBack],
+  ["says that a checkpoint is missing", namesMissingCheckpoint],
+  ["goes back to the model that ships", goesBack],
+  ["shows its menu", showsMenu],
+  ["shows statistics in a terminal that stays", showsStatistics],
+  ["says that a server is too old", namesOldServer],
+  ["says that the program is wrong", namesWrongProgram],
+  ["offers to install, and says that Python is missing", offersToInstall],
+];
+
+async function restrictsAnUntrustedWorkspace() {
+  const folder = path.join(code.work, "untrusted");
+  const trap = path.join(folder, "trap.sh");
+  code.write("trap.sh", `#!/bin/sh\n: > ${marker}\n`, folder);
+  chmodSync(trap, 0o755);
+  code.write("inventory.py", INVENTORY, folder);
+  const settings = { "tabwise.client.path": trap, "tabwise.backend.url": "http://127.0.0.1:9" };
+  code.write(".vscode/settings.json", JSON.stringify(settings), folder);
+  await code.open(folder, false);
+  await code.openFile("inventory.py");
+  await code.page.getByText("Start with Tabwise").first().waitFor();
+  await code.statusSays(/ready/);
+  await picture("walkthrough");
+  assert.ok(!existsSync(marker), "the workspace's program was run");
 }
 
-async function opens(page, url) {
-  await page.goto(url);
-  await page.getByText("Yes, I trust the authors").click();
-  const file = page.locator(".explorer-folders-view .monaco-list-row", { hasText: "inventory.py" });
-  await file.dblclick();
-  await statusSays(page, /ready/);
+async function opens() {
+  await code.open(code.project);
+  await code.openFile("inventory.py");
+  await code.statusSays(/ready/);
 }
 
-async function showsGhostText(page) {
-  await goToEndOf(page, "def __contains__(self, name: str) -> bool:");
-  await page.keyboard.press("Enter");
-  await page.keyboard.type("return name in", { delay: 60 });
-  await page.locator(GHOST).first().waitFor();
+async function showsGhostText() {
+  await code.goToEndOf("def __contains__(self, name: str) -> bool:", "inventory.py");
+  await code.page.keyboard.press("Enter");
+  await code.type("return name in");
+  await code.ghostAppears();
+  await picture("ghost-text");
 }
 
-async function typesThrough(page) {
-  const shown = await ghostText(page);
-  const typed = shown.slice(0, 3);
-  await page.keyboard.type(typed, { delay: 60 });
-  await page.waitForFunction(
-    ([selector, rest]) =>
-      [...document.querySelectorAll(selector)].map((e) => e.textContent).join("")
-        .replaceAll("\u00a0", " ") === rest,
-    [GHOST, shown.slice(3)],
-  );
+async function typesThrough() {
+  const shown = await code.ghost();
+  await code.type(shown.slice(0, 3));
+  await code.ghostIs(shown.slice(3));
 }
 
-async function takesWithTab(page) {
-  const rest = await ghostText(page);
-  const before = await lineAtCursor(page, "return name in");
-  await page.keyboard.press("Tab");
-  await page.waitForFunction(
-    (wanted) => [...document.querySelectorAll(".view-line")].some(
-      (line) => line.textContent.replaceAll("\u00a0", " ").includes(wanted)),
-    (before.replace(rest, "") + rest).trim(),
-  );
-}
-
-async function goesOffline(page) {
-  // A daemon that ends is started again at once: away is one that cannot start.
-  setSettings({ "tabwise.client.model": path.join(work, "no-such-checkpoint") });
-  tabwise("stop");
-  await statusSays(page, /No suggestions for now: .*no-such-checkpoint|No suggestions for now/);
-  await page.locator(".statusbar-item.warning-kind").filter({ hasText: "Tabwise: offline" }).waitFor();
-}
-
-async function comesBack(page) {
-  setSettings({});
-  await statusSays(page, /ready/);
-}
-
-async function followsSetting(page) {
-  setSettings({ "tabwise.enabled": false });
-  await statusSays(page, /switched off/);
-}
-
-async function showsMenu(page) {
-  await page.locator(STATUS).first().click();
-  await page.locator(".quick-input-list").getByText("Restart the language server").waitFor();
-}
-
-/** The status item's words, which screen readers get, match. */
-async function statusSays(page, words) {
-  await page.locator(STATUS).getByLabel(words).or(page.locator(STATUS).and(page.getByLabel(words))).first().waitFor();
-}
-
-async function ghostText(page) {
-  const parts = await page.locator(GHOST).allTextContents();
-  return parts.join("").replaceAll("\u00a0", " ");
-}
-
-async function lineAtCursor(page, beginning) {
-  const line = page.locator(".view-line", { hasText: beginning.replaceAll(" ", "\u00a0") });
-  return (await line.first().textContent()).replaceAll("\u00a0", " ");
-}
-
-async function goToEndOf(page, text) {
-  const lines = BEFORE.split("\n");
-  const number = lines.findIndex((line) => line.includes(text)) + 1;
-  await page.locator(".view-lines").first().click();
-  await page.keyboard.press("Control+g");
-  await page.locator(".quick-input-widget input").fill(`:${number}:200`);
-  await page.keyboard.press("Enter");
-  await page.locator(".quick-input-widget").waitFor({ state: "hidden" });
-}
-
-function prepare() {
-  assert.ok(existsSync(VSCODE), "VS Code's server is not installed: run ./install");
-  assert.ok(existsSync(flags.vsix), "no extension: npm run package in editor-client/vscode");
-  for (const folder of [flags.keep, project, state]) mkdirSync(folder, { recursive: true });
-  writeFileSync(path.join(project, "inventory.py"), BEFORE);
-  mkdirSync(path.dirname(machineSettings), { recursive: true });
-  setSettings({});
-  vsCode(["--install-extension", flags.vsix]);
-}
-
-function setSettings(more) {
-  const always = {
-    "tabwise.client.path": flags.tabwise,
-    "tabwise.level": "eager",
-    "workbench.startupEditor": "none",
-    "editor.suggest.showWords": false,
-    "editor.quickSuggestions": { other: "off", comments: "off", strings: "off" },
-    "chat.commandCenter.enabled": false,
-    "telemetry.telemetryLevel": "off",
-  };
-  writeFileSync(machineSettings, JSON.stringify({ ...always, ...more }));
-}
-
-function vsCode(words) {
-  execFileSync(process.execPath, vsCodeWords(words), { env: environment, stdio: "pipe" });
-}
-
-function vsCodeWords(words) {
-  const main = path.join(VSCODE, "out/server-main.js");
-  return [main, "--accept-server-license-terms", "--server-data-dir", path.join(work, "data"), ...words];
-}
-
-function startVsCode(port) {
-  const words = ["--without-connection-token", "--host", "127.0.0.1", "--port", String(port)];
-  const process_ = spawn(process.execPath, vsCodeWords(words), { env: environment });
-  let said = "";
-  const listening = new Promise((settle, fail) => {
-    const listen = (chunk) => {
-      said += chunk;
-      if (said.includes("Extension host agent listening")) settle();
-    };
-    process_.stdout.on("data", listen);
-    process_.stderr.on("data", listen);
-    process_.on("exit", () => fail(new Error(`VS Code ended:\n${said}`)));
+async function takesWordsThenAll() {
+  whole = await suggestionIn("stock.py");
+  await code.page.keyboard.press("Control+ArrowRight");
+  await until(async () => {
+    const rest = await code.ghost();
+    return rest !== "" && rest !== whole && whole.endsWith(rest);
   });
-  listening.catch(() => {}); // told where it is awaited
-  return { listening, log: () => said, stop: () => process_.kill() };
+  await code.page.keyboard.press("Tab");
+  await code.lineIs(STOCK.split("\n").at(-1) + TYPED + whole);
+  await picture("accepted");
 }
 
-function tabwise(...words) {
-  execFileSync(flags.tabwise, words, { env: environment, stdio: "pipe" });
-}
-
-function freePort() {
-  return new Promise((settle) => {
-    const probe = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => settle(port));
-    });
+async function showsOthers() {
+  code.setSettings({ "tabwise.minConfidence": 0 });
+  await newLine();
+  await code.type("x = ");
+  await until(async () => {
+    await code.page.keyboard.press("Escape");
+    await code.page.keyboard.press("Alt+\\");
+    await code.page.waitForTimeout(500);
+    const first = await code.ghost();
+    await code.page.keyboard.press("Alt+]");
+    await code.page.waitForTimeout(200);
+    return first !== "" && ![first, ""].includes(await code.ghost());
   });
+  await picture("others");
+  await code.page.keyboard.press("Escape");
+  code.setSettings({});
 }
 
-function statusOf(html) {
-  return html.match(/id="[^"]*tabwise[^>]*>/g);
+async function followsOption() {
+  code.setSettings({ "tabwise.maxNewTokens": 2 });
+  let number = 0;
+  await until(async () => {
+    const shown = await suggestionIn(`stock${++number}.py`);
+    return whole.startsWith(shown) && shown.length < whole.length;
+  });
+  assert.equal(code.logs().match(/ \(setting\)/g).length, 2, "it was restarted");
 }
 
-/** Print what the extension and the backend logged. */
-function tellLogs() {
-  for (const name of readdirSync(work, { recursive: true })) {
-    if (!/Tabwise\.log$|daemon\.log$/.test(name)) continue;
-    console.error(`--- ${name}\n${readFileSync(path.join(work, name), "utf8")}`);
+async function followsSwitch() {
+  code.setSettings({ "tabwise.enabled": false });
+  await code.statusSays(/switched off/);
+  await picture("switched-off");
+  code.setSettings({});
+  await code.statusSays(/ready/);
+}
+
+async function goesOffline() {
+  await backend.start();
+  code.setSettings({ "tabwise.backend.url": backend.url });
+  await suggestionIn("remote.py");
+  backend.kill();
+  await newLine();
+  await code.type("x = self.prices");
+  await code.statusSays(new RegExp(`No suggestions for now: .*${backend.port}`));
+  await code.page.locator(".statusbar-item.warning-kind").filter({ hasText: "Tabwise: offline" }).waitFor();
+  await picture("offline");
+}
+
+async function comesBack() {
+  await backend.start();
+  await code.statusSays(/ready/);
+  await suggestionIn("back.py");
+}
+
+async function namesMissingCheckpoint() {
+  code.setSettings({ "tabwise.client.model": path.join(code.work, "no-such-model") });
+  await code.statusSays(/No suggestions for now: .*no-such-model/);
+}
+
+async function goesBack() {
+  code.setSettings({});
+  await code.statusSays(/ready/);
+}
+
+async function showsMenu() {
+  const menu = await code.openMenu();
+  await menu.getByText("Stop suggesting in python").waitFor();
+  await picture("menu");
+  await menu.getByText("Model and backend").click();
+  await code.page.locator(".quick-input-list").getByText("The model that ships").waitFor();
+  await picture("choose-model");
+  await code.page.keyboard.press("Escape");
+}
+
+async function showsStatistics() {
+  await code.command("Tabwise: Show Statistics");
+  await code.page.locator(".xterm-rows", { hasText: "press any key to close it" }).waitFor();
+  assert.match(await code.page.locator(".xterm-rows").textContent(), /shown.*accepted/);
+  await picture("statistics");
+}
+
+async function namesOldServer() {
+  code.write("old", "#!/bin/sh\necho 0.0.1\n", code.work);
+  chmodSync(path.join(code.work, "old"), 0o755);
+  code.setSettings({ "tabwise.client.path": path.join(code.work, "old") });
+  await code.statusSays(/Tabwise 0\.0\.1 .* is too old for this extension\. Update it/);
+}
+
+async function namesWrongProgram() {
+  code.setSettings({ "tabwise.client.path": "/no/such/tabwise" });
+  await code.statusSays(/\/no\/such\/tabwise, which does not answer.*Correct it/);
+}
+
+async function offersToInstall() {
+  code.setSettings({ "tabwise.client.path": null });
+  await code.statusSays(/server was not found\. Install it/);
+  await code.page.getByRole("button", { name: "Install", exact: true }).click();
+  await code.page.getByText("Tabwise needs Python 3.11 or newer, and none was found").first().waitFor();
+  await picture("no-python");
+}
+
+/** What is suggested behind TYPED at the end of a fresh file with STOCK. */
+async function suggestionIn(name) {
+  code.write(name, STOCK);
+  await code.openFile(name);
+  await code.goToEndOf("def profit", name);
+  await code.page.keyboard.press("Control+End");
+  await code.type(TYPED);
+  return code.ghostAppears();
+}
+
+/** A line of its own at the end of the file. */
+async function newLine() {
+  await code.page.keyboard.press("Escape");
+  await code.page.keyboard.press("Control+End");
+  await code.page.keyboard.press("Enter");
+}
+
+async function until(holds) {
+  const ends = performance.now() + PATIENCE_MS;
+  while (!(await holds())) {
+    assert.ok(performance.now() < ends, "it never came to hold");
+    await code.page.waitForTimeout(50);
   }
 }
 
@@ -249,8 +243,8 @@ async function step(name, run) {
   console.log(`ok  ${((performance.now() - began) / 1000).toFixed(1).padStart(5)} s  ${name}`);
 }
 
-async function picture(page, name) {
-  await page.screenshot({ path: path.join(flags.keep, `${name}.png`) });
+async function picture(name) {
+  await code.page.screenshot({ path: path.join(flags.keep, `${name}.png`) });
 }
 
 await main();
