@@ -156,7 +156,9 @@ async def test_a_key_is_in_no_error_and_no_repr(
     async with reply_server(refused) as server:
         endpoint = Endpoint(server.url, SECRET)
         assert SECRET not in repr(endpoint)
-        with pytest.raises(Unauthorized, match=r"who\?; set backend\.api_key") as told:
+        with pytest.raises(
+            Unauthorized, match=r"who\?; check backend\.api_key"
+        ) as told:
             await endpoint.call("GET", "/health", None, 5)
         assert SECRET not in str(told.value)
         await endpoint.close()

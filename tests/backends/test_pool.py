@@ -22,6 +22,7 @@ from tabwise_server.errors import (
     BadRequest,
     DeadlineExceeded,
     Overloaded,
+    Unauthorized,
 )
 from tabwise_server.settings import BackendSettings
 from tabwise_server.wire import CompletionRequest
@@ -97,6 +98,24 @@ async def test_a_wrong_request_is_not_tried_elsewhere() -> None:
         with pytest.raises(BadRequest):
             await pool.complete(REQUEST)
         assert sum(len(one.requests) for one in scripted.values()) == 1
+
+
+async def test_a_refused_key_is_told_until_it_is_taken() -> None:
+    """The health of such a server is well, so that no other sign would come."""
+    said: list[Status] = []
+    async with scripted_backend() as one:
+        pool = PoolBackend(
+            {one.url: TabwiseBackend(Endpoint(one.url))}, on_status=said.append
+        )
+        one.status = 401
+        with pytest.raises(Unauthorized):
+            await pool.complete(REQUEST)
+        assert said[-1].state == "offline"
+        assert "check backend.api_key" in (said[-1].reason or "")
+        one.status = 200
+        await pool.complete(REQUEST)
+        assert said[-1] == Status("ready")
+        await pool.close()
 
 
 async def test_a_slow_member_is_hedged_and_what_it_does_is_cancelled() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
+import os
 import secrets
 import ssl
 import urllib.request
@@ -132,6 +133,8 @@ class Endpoint:
                 f"{self.url}: {_reason(error)}; backend.ca_file names an authority to "
                 "trust"
             ) from error
+        except aiohttp.ClientConnectorError as error:
+            raise ConnectionLost(_unreachable(self.url, error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionLost(f"{self.url}: {_reason(error)}") from error
 
@@ -165,7 +168,7 @@ class Endpoint:
         said = message_of(await response.read())
         text = f"{self.url}: {said or f'HTTP status {status}'}"
         if status in (401, 403):
-            return Unauthorized(f"{text}; set backend.api_key")
+            return Unauthorized(f"{text}; check backend.api_key")
         if status == 504:
             return DeadlineExceeded(text)
         if status in (429, 503):
@@ -256,6 +259,17 @@ def _headers(api_key: str | None) -> dict[str, str]:
 def _retry_after_s(response: aiohttp.ClientResponse) -> float:
     given = response.headers.get("Retry-After", "")
     return min(float(given), 60.0) if given.isdecimal() else 1.0
+
+
+def _unreachable(url: str, error: aiohttp.ClientConnectorError) -> str:
+    """What is wrong with an address where no connection comes about."""
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"{url}: the proxy cannot be reached: {_reason(error)}"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"{url} cannot be reached: no machine has that name; check backend.url"
+    number = error.os_error.errno
+    why = os.strerror(number) if number else _reason(error)
+    return f"{url} cannot be reached: {why}; is the server running?"
 
 
 def _reason(error: Exception) -> str:

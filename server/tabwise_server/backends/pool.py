@@ -32,6 +32,7 @@ from tabwise_server.errors import (
     DeadlineExceeded,
     Overloaded,
     TabwiseError,
+    Unauthorized,
 )
 from tabwise_server.wire import CompletionRequest, CompletionResponse
 
@@ -128,7 +129,7 @@ class PoolBackend:
         except TimeoutError as error:
             attempts.ran_out()
             raise DeadlineExceeded("no backend answered in time") from error
-        except BackendUnavailable as error:
+        except (BackendUnavailable, Unauthorized) as error:
             self._on_status(Status("offline", str(error)))
             raise
         finally:

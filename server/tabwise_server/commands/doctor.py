@@ -21,8 +21,9 @@ from tabwise_server.backends.daemon import client_of, last_words, process_exists
 from tabwise_server.backends.protocol import Backend
 from tabwise_server.commands import doctor_privacy
 from tabwise_server.daemon_state import read_state
-from tabwise_server.errors import SettingsError, TabwiseError
+from tabwise_server.errors import SettingsError, TabwiseError, Unauthorized
 from tabwise_server.settings import Settings, load_settings, state_folder
+from tabwise_server.wire import CompletionRequest
 
 NEEDED = (
     "pygls",
@@ -45,6 +46,8 @@ class Finding:
     detail: str
     remedy: str | None = None
 
+
+_SMALL = CompletionRequest(prefix="x = ", max_new_tokens=1, deadline_ms=10_000)
 
 Check = Callable[[Settings], Iterator[Finding]]
 
@@ -174,16 +177,24 @@ def _remote(settings: Settings) -> Iterator[Finding]:
         yield Finding("backend", str(error), "correct that option")
         return
     for url, client in clients.items():
-        yield _health("backend", url, client, remedy)
+        yield _health("backend", url, client, remedy, completes=True)
 
 
 CHECKS: tuple[Check, ...] = (_configuration, _state, _model, _daemon, _remote)
 
 
-def _health(name: str, url: str, client: Backend, remedy: str) -> Finding:
+def _health(
+    name: str, url: str, client: Backend, remedy: str, *, completes: bool = False
+) -> Finding:
+    """completes: ask for a completion too, which needs the key and the model."""
+
     async def ask() -> Finding:
         try:
             health = await client.health()
+            if completes:
+                await client.complete(_SMALL)
+        except Unauthorized as error:
+            return Finding(name, str(error), "set backend.api_key to a key of its own")
         except TabwiseError as error:
             return Finding(name, str(error), remedy)
         finally:
