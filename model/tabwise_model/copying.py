@@ -11,6 +11,7 @@ agreement as in PPM, Cleary and Witten 1984.)
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 import attrs
 import numpy as np
@@ -30,11 +31,11 @@ SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
 
 @attrs.frozen
 class Copied:
-    """What may follow: ids (K,), their probabilities (K,), and how many tokens before
-    them agree at the longest."""
+    """What may follow: ids (K,), one an occurrence, each with its share (K,) of the
+    probability, and how many tokens before them agree at the longest."""
 
     ids: Ids
-    probabilities: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.float32]
     agreement: int
 
     @property
@@ -58,14 +59,9 @@ class CopySource:
         after, agreed = self._occurrences(context)
         if not len(after):
             return None
-        ids, which = np.unique(after, return_inverse=True)
-        lengths = np.unique(agreed)
-        p = np.zeros(len(ids))
-        for length in lengths:
-            counts = np.bincount(which[agreed >= length], minlength=len(ids))
-            prior = LONG_PRIOR if length > 2 else SHORT_PRIOR
-            p = (counts + prior * p) / (counts.sum() + prior)
-        return Copied(ids, p / p.sum(), int(lengths[-1]))
+        counts = np.bincount(agreed).tolist()
+        shares = np.array(_shares(counts), np.float32)[agreed]
+        return Copied(after, shares, len(counts) - 1)
 
     def _occurrences(self, context: Sequence[int]) -> tuple[Ids, npt.NDArray[np.int64]]:
         """The token after each occurrence of the last one, and how many tokens agree
@@ -86,8 +82,27 @@ class CopySource:
         return source[at + 1], agreed
 
 
+def _shares(counts: list[int]) -> list[float]:
+    """The share of one occurrence, by tokens of agreement.
+
+    counts: occurrences by tokens of agreement, the last not 0. For each length in turn,
+    what the occurrences that agree so far say is blended with what the shorter lengths
+    say, which counts for as many occurrences as its prior.
+    """
+    given, left, reached = [0.0] * len(counts), 1.0, 0
+    for length in reversed(range(1, len(counts))):
+        if counts[length]:
+            reached += counts[length]
+            prior = LONG_PRIOR if length > 2 else SHORT_PRIOR
+            given[length] = left / (reached + prior)
+            left *= prior / (reached + prior)
+    whole = 1 - left
+    return [share / whole for share in accumulate(given)]
+
+
 def mix(probabilities: npt.NDArray[np.float32], copied: Copied | None) -> None:
     """Mix what may be copied into the model's probabilities (V,), in place."""
     if copied is not None and copied.weight:
         probabilities *= 1 - copied.weight
-        probabilities[copied.ids] += copied.weight * copied.probabilities
+        shares = copied.probabilities * np.float32(copied.weight)
+        np.add.at(probabilities, copied.ids, shares)

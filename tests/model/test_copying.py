@@ -60,9 +60,12 @@ def test_it_tells_what_followed_the_longest_agreements(
         p = {t: (counts[t] + prior * p.get(t, 0)) / total for t in {*p, *counts}}
     whole = sum(p.values())
     assert found.agreement == max(length for length, _ in seen)
-    assert found.ids.tolist() == sorted(p)
+    shares: Counter[int] = Counter()
     for token, share in zip(found.ids.tolist(), found.probabilities, strict=True):
-        assert math.isclose(share, p[token] / whole, rel_tol=1e-9)
+        shares[token] += float(share)
+    assert shares.keys() == p.keys()
+    for token, share in shares.items():
+        assert math.isclose(share, p[token] / whole, rel_tol=1e-5)
 
 
 def test_nothing_is_copied_from_one_text_into_the_next() -> None:
