@@ -1,6 +1,8 @@
 """Engines that end or hang are replaced, and checkpoints too, without downtime."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +61,26 @@ async def test_an_engine_that_ends_is_replaced_and_its_requests_are_told(
         assert (await ask(backend))[0] == 200
         assert (await backend.get("/livez"))[0] == 200
         assert await backend.metric(RESTARTS % "ended") == 1
+
+
+async def test_an_engine_that_ended_leaves_nothing_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running_backend(HeldRunner(), build=fresh, stall_s=0.1) as backend:
+        keeper = backend.service.keeper
+        keeper.model.bridge.abandon()  # the first is held by the test's own frames
+        await until(lambda: keeper.model.bridge.alive)
+        doomed = weakref.ref(keeper.model)
+        gc.disable()  # a cycle would hold it until the collector happens to come
+        try:
+            monkeypatch.setattr(keeper.model.engine, "_postprocess", end_thread)
+            for status, _ in await asyncio.gather(*(ask(backend) for _ in range(3))):
+                assert status == 503
+            monkeypatch.undo()
+            await until(lambda: doomed() is None)
+        finally:
+            gc.enable()
+        assert (await ask(backend))[0] == 200
 
 
 async def test_an_engine_that_hangs_is_replaced_and_its_requests_are_told() -> None:

@@ -249,7 +249,7 @@ async def test_what_was_accepted_is_answered_when_the_time_to_drain_is_over() ->
         tasks = [ask(backend, body()) for _ in range(2)]
         await until(lambda: backend.service.places.taken == 2)
         backend.service.places.draining = True
-        backend.service.keeper.close(Draining("the server has shut down"))
+        backend.service.keeper.close(Draining, "the server has shut down")
         for status, answer in await asyncio.gather(*tasks):
             assert (status, answer["error"]["code"]) == (503, "draining")
         runner.release()

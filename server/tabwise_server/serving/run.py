@@ -128,9 +128,9 @@ class _Process:
         remove_state(os.getpid())
         if self._leave is not None:
             self._leave()
-        over = Draining("the server has shut down; ask another")
+        over = "the server has shut down; ask another"
         loop = asyncio.get_running_loop()
-        loop.call_later(self._settings.drain_s, service.keeper.close, over)
+        loop.call_later(self._settings.drain_s, service.keeper.close, Draining, over)
 
     async def _until_told(self) -> None:
         """Return when told, when the engine is beyond help, or, a daemon, after

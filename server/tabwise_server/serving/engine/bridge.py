@@ -12,7 +12,6 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 from tabwise_model.engine import Engine
@@ -28,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 JOIN_S = 5.0  # how long a stop waits for the step that is being made
 LATE_S = 0.05  # past a deadline; by then the engine has told it itself, if it steps
+GONE = "the engine ended with this request; ask again in a second"
 PASSED = "the deadline passed before the completion was done"
 
 
@@ -45,7 +45,7 @@ class EngineBridge:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._futures: dict[str, asyncio.Future[Generation]] = {}
         self._wake = threading.Condition()
-        self._inbox: deque[Callable[[], None]] = deque()
+        self._inbox: list[Callable[[], None]] = []
         self._stopping = False
         self._ended = False  # changed in the event loop only
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -82,25 +82,27 @@ class EngineBridge:
             async with asyncio.timeout_at(last):
                 result = await future
         except TimeoutError as error:
-            self._post(lambda: self._engine.cancel(request.id))
+            self._cancel(request.id)
             raise DeadlineExceeded(PASSED) from error
         except asyncio.CancelledError:
-            self._post(lambda: self._engine.cancel(request.id))
+            self._cancel(request.id)
             raise
         finally:
             del self._futures[request.id]
+            # an error in it would hold this frame, and so an engine that is replaced
+            del future
         failure = _error_of(result)
         if failure is not None:
             raise failure
         return result
 
-    def abandon(self, error: TabwiseError | None = None) -> None:
-        """Answer everything in flight with `error` and take nothing more; the thread
-        ends when its step does, if ever. Called in the event loop."""
+    def abandon(self, kind: type[TabwiseError] = EngineGone, said: str = GONE) -> None:
+        """Answer everything in flight with such an error and take nothing more; the
+        thread ends when its step does, if ever. Called in the event loop."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._abandon(error)
+        self._abandon(kind, said)
 
     @property
     def alive(self) -> bool:
@@ -122,6 +124,16 @@ class EngineBridge:
         with self._wake:
             self._inbox.append(action)
             self._wake.notify()
+
+    def _cancel(self, request_id: str) -> None:
+        if self.alive:
+            self._post(lambda: self._engine.cancel(request_id))
+
+    def _taken_in(self) -> list[Callable[[], None]]:
+        """What was posted since the last time."""
+        with self._wake:
+            actions, self._inbox = self._inbox, []
+        return actions
 
     def _submit(self, request: GenerationRequest) -> None:
         try:
@@ -148,8 +160,8 @@ class EngineBridge:
         """Take in what was posted, and make one step."""
         self._busy_since = time.monotonic()
         try:
-            while self._inbox:
-                self._inbox.popleft()()
+            for action in self._taken_in():
+                action()
             done = self._engine.step()
         except Exception as error:
             logger.exception("the engine failed; it goes on with empty slots")
@@ -175,13 +187,14 @@ class EngineBridge:
             if future is not None and not future.done():
                 future.set_result(result)
 
-    def _abandon(self, error: TabwiseError | None = None) -> None:
+    def _abandon(self, kind: type[TabwiseError] = EngineGone, said: str = GONE) -> None:
         """The thread has ended: nobody will answer these, nor any that come."""
         self._ended = True
-        said = "the engine ended with this request; ask again in a second"
+        # nor will anybody take these in; they would hold the engine
+        self._taken_in()
         for future in self._futures.values():
             if not future.done():
-                future.set_exception(error or EngineGone(said))
+                future.set_exception(kind(said))
 
 
 def _error_of(result: Generation) -> TabwiseError | None:

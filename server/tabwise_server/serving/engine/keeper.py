@@ -62,12 +62,13 @@ class Keeper:
         for model in (self.model, *self._leaving):
             await model.stop()
 
-    def close(self, error: TabwiseError) -> None:
-        """Answer everything in flight with `error`, and look after nothing any more."""
+    def close(self, kind: type[TabwiseError], said: str) -> None:
+        """Answer everything in flight with such an error, and look after nothing any
+        more."""
         for task in self._tasks:
             task.cancel()
         for model in (self.model, *self._leaving):
-            model.bridge.abandon(error)
+            model.bridge.abandon(kind, said)
 
     @property
     def counters(self) -> EngineCounters:
