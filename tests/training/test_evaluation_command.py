@@ -6,10 +6,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-from support.models import SHAPES
+from support.models import LLAMA
 from support.tokenizer import TOKENIZER
 from tabwise_model.checkpoint import Checkpoint, save_checkpoint
 from tabwise_model.gpt import GPT
+from tabwise_server.cli import main
 from tabwise_training import evaluate
 from tabwise_training.evaluation.bodies import (
     Body,
@@ -91,12 +92,18 @@ def test_the_interval_of_a_mean_stays_within_its_bounds() -> None:
 
 
 def tiny_checkpoint(folder: Path) -> Path:
-    model = GPT(attrs.evolve(SHAPES["llama"], block_size=160))
+    model = GPT(attrs.evolve(LLAMA, mlp_hidden=64, block_size=160))
     checkpoint = Checkpoint(
         config=model.config, tokenizer=TOKENIZER, tensors=model.to_tensors()
     )
     save_checkpoint(folder, checkpoint)
     return folder
+
+
+def quantized(source: Path, *flags: str) -> Path:
+    out = source.with_name(f"{source.name}{len(flags)}")
+    assert main(["quantize", str(source), "--out", str(out), *flags]) == 0
+    return out
 
 
 def test_the_command_measures_several_checkpoints(
@@ -107,10 +114,12 @@ def test_the_command_measures_several_checkpoints(
     documents.write_text(json.dumps(document) + "\n")
     parser = argparse.ArgumentParser()
     evaluate.configure(parser)
+    plain = tiny_checkpoint(tmp_path / "plain")
     arguments = parser.parse_args(
         [
-            str(tiny_checkpoint(tmp_path / "one")),
-            str(tiny_checkpoint(tmp_path / "two")),
+            str(plain),
+            str(quantized(plain)),
+            str(quantized(plain, "--bits", "4", "--method", "rtn")),
             *("--documents", str(documents), "--positions", "8", "--runner", "torch"),
             *("--likelihood-bytes", "500", "--bodies", "2", "--keystroke-lines", "1"),
             *("--ngram", str(prepared), "--train-lines", str(documents)),
@@ -120,14 +129,20 @@ def test_the_command_measures_several_checkpoints(
     )
     assert evaluate.run(arguments) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert [one["checkpoint"] for one in figures["others"]] == ["two"]
+    assert [one["bits"] for one in figures["others"]] == [8, 4]
+    exact, *rounded = (
+        one["perplexity"]["value"] for one in (figures, *figures["others"])
+    )
+    assert rounded == pytest.approx([exact, exact], rel=0.05)
+    assert exact not in rounded
     assert "untrained" not in figures["with_suffix"]  # every line stands in training
     assert figures["ngram_baseline"]["all"]["exact_match"]["n"] == 8
     names = {file.name for file in (tmp_path / "pictures").iterdir()}
     assert names == {"precision.png", "exact-match.png"}
     said = capsys.readouterr().out
     assert "Keystrokes saved" in said
-    assert "| two | 32 |" in said
+    assert "| plain0 | 8 |" in said
+    assert "| plain4 | 4 |" in said
 
 
 def test_studies_show_what_copying_and_search_are_worth(

@@ -36,14 +36,13 @@ def answers_error(matrix: Int4Matrix) -> float:
 @pytest.mark.parametrize("by_importance", [True, False])
 def test_answers_are_much_nearer_than_by_rounding(by_importance: bool) -> None:
     plain = answers_error(round_matrix(WEIGHT, 32))
-    found = quantize_matrix(
-        WEIGHT, MOMENTS, 32, damping=0.01, by_importance=by_importance
-    )
+    options = GptqOptions(by_importance=by_importance)
+    found = quantize_matrix(WEIGHT, MOMENTS, 32, options)
     assert answers_error(found) < 0.5 * plain
 
 
 def test_inputs_that_do_not_go_together_are_rounded_to_the_nearest() -> None:
-    found = quantize_matrix(WEIGHT, np.eye(64), 32, damping=0.01, by_importance=True)
+    found = quantize_matrix(WEIGHT, np.eye(64), 32, GptqOptions())
     nearest = round_matrix(WEIGHT, 32)
     np.testing.assert_array_equal(found.q, nearest.q)
     np.testing.assert_array_equal(found.steps, nearest.steps)
@@ -52,14 +51,13 @@ def test_inputs_that_do_not_go_together_are_rounded_to_the_nearest() -> None:
 def test_an_input_that_was_never_seen_does_no_harm() -> None:
     moments = MOMENTS.copy()
     moments[5] = moments[:, 5] = 0
-    found = quantize_matrix(WEIGHT, moments, 32, damping=0.0, by_importance=True)
+    found = quantize_matrix(WEIGHT, moments, 32, GptqOptions(damping=0.0))
     wrong = np.abs(found.integers() * found.scale[:, None] - WEIGHT)[:, 5]
     assert wrong.max() < 0.5 * np.abs(WEIGHT).max()
 
 
 def test_moments_of_zero_are_rounded_to_the_nearest() -> None:
-    zeros = np.zeros((64, 64))
-    found = quantize_matrix(WEIGHT, zeros, 32, damping=0.01, by_importance=True)
+    found = quantize_matrix(WEIGHT, np.zeros((64, 64)), 32, GptqOptions())
     np.testing.assert_array_equal(found.q, round_matrix(WEIGHT, 32).q)
 
 

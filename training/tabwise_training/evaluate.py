@@ -37,7 +37,7 @@ from tabwise_training.evaluation.generate import (
 )
 from tabwise_training.evaluation.humaneval import pass_at_1, read_tasks
 from tabwise_training.evaluation.keystrokes import keystrokes_saved
-from tabwise_training.evaluation.likelihood import bits_per_byte
+from tabwise_training.evaluation.likelihood import likelihood
 from tabwise_training.evaluation.metrics import Share, share_json
 from tabwise_training.evaluation.ngram import complete_all_by_counts, load_ngram
 from tabwise_training.evaluation.open_files import study_open_files
@@ -216,9 +216,7 @@ def _likely_and_exact(
 ) -> tuple[dict[str, Any], list[Completion]]:
     """Bits per byte and completions with what follows; and those completions."""
     texts = [text for _, text in documents]
-    bpb, counted = bits_per_byte(
-        runner, checkpoint.tokenizer, texts, arguments.likelihood_bytes
-    )
+    likely = likelihood(runner, checkpoint.tokenizer, texts, arguments.likelihood_bytes)
     holes = [hole_of(p) for p in positions]
     found = complete_all(runner, checkpoint, holes, label="with suffix")
     figures = {
@@ -226,7 +224,8 @@ def _likely_and_exact(
         "sha256": checkpoint.digest,
         "bits": checkpoint.bits,
         "runner": type(runner).__name__,
-        "bits_per_byte": {"value": bpb, "bytes": counted},
+        "bits_per_byte": {"value": likely.bits_per_byte, "bytes": likely.bytes},
+        "perplexity": {"value": likely.perplexity, "tokens": likely.tokens},
         "with_suffix": measure(positions, found, trained),
     }
     return figures, found

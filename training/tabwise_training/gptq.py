@@ -58,12 +58,10 @@ PARTS: Mapping[Family, tuple[tuple[str, ...], ...]] = MappingProxyType(
 @attrs.frozen(kw_only=True)
 class GptqOptions:
     """damping: added to every input's mean square, as a share of their mean; it keeps
-    corrections small that few inputs speak for. embed_damping: the embedding's own,
-    since its rows are also looked up. by_importance: round the inputs of the largest
-    mean square first."""
+    corrections small that few inputs speak for. by_importance: round the inputs of the
+    largest mean square first. docs/quantisation.md has what either is worth."""
 
     damping: float = 0.01
-    embed_damping: float = 0.01
     by_importance: bool = True
 
 
@@ -80,9 +78,7 @@ def gptq(
     with torch.no_grad(), tqdm(total=len(model.layers), disable=None) as bar:
         if layout.packs("embed"):
             moments = _head_moments(model, rows)
-            found["embed"] = _replace(
-                model.embed, moments, layout, options, options.embed_damping
-            )
+            found["embed"] = _replace(model.embed, moments, layout, options)
         streams = _enter(model, rows)
         for number, block in enumerate(model.layers):
             for parts in PARTS[checkpoint.config.family]:
@@ -90,7 +86,7 @@ def gptq(
                 moments = _input_moments(block, modules[0], streams)
                 for part, module in zip(parts, modules, strict=True):
                     found[f"layers.{number}.{part}"] = _replace(
-                        module, moments, layout, options, options.damping
+                        module, moments, layout, options
                     )
             streams = [(block(x, angles, None), angles) for x, angles in streams]
             bar.update()
@@ -98,21 +94,18 @@ def gptq(
 
 
 def quantize_matrix(
-    weight: Floats,
-    moments: Doubles,
-    group: int,
-    *,
-    damping: float,
-    by_importance: bool,
+    weight: Floats, moments: Doubles, group: int, options: GptqOptions
 ) -> Int4Matrix:
     """weight (out, in) in INT4; moments (in, in): the sum of x xᵀ over its inputs."""
-    moments = _damped(moments, damping)
+    moments = _damped(moments, options.damping)
     squares = np.diag(moments)
     importance = (squares / squares.mean()).astype(np.float32)
     scale = choose_scale(weight, group, importance)
     steps = choose_steps(weight, scale, group, importance)
     units = (scale[:, None] * np.repeat(steps, group, axis=1)).astype(np.float32)
-    order = np.argsort(-squares, kind="stable") if by_importance else slice(None)
+    order = np.argsort(-squares, kind="stable")
+    if not options.by_importance:
+        order = np.arange(len(squares))
     q = np.empty(weight.shape, np.int8)
     q[:, order] = _round_in_turn(
         weight[:, order].astype(np.float64),
@@ -148,21 +141,11 @@ def _damped(moments: Doubles, damping: float) -> Doubles:
 
 
 def _replace(
-    module: nn.Module,
-    moments: Doubles,
-    layout: Int4Layout,
-    options: GptqOptions,
-    damping: float,
+    module: nn.Module, moments: Doubles, layout: Int4Layout, options: GptqOptions
 ) -> Int4Matrix:
     """The module's weight in INT4; the module has it from now on."""
     weight = module.get_parameter("weight")
-    matrix = quantize_matrix(
-        weight.numpy(),
-        moments,
-        layout.group,
-        damping=damping,
-        by_importance=options.by_importance,
-    )
+    matrix = quantize_matrix(weight.numpy(), moments, layout.group, options)
     floats = matrix.integers().astype(np.float32) * matrix.scale[:, None]
     weight.copy_(torch.from_numpy(floats))
     return matrix

@@ -33,7 +33,7 @@ from tabwise_training.errors import TrainingError
 from tabwise_training.run_state import steps_on_disk
 
 ERRORS = (TrainingError, CheckpointError)
-ROWS = 128  # calibration rows, each as long as the context
+ROWS = 32  # calibration rows, each as long as the context; 128 did no better
 OF_INT4 = ("group", "embeddings", "method", "calibration", "rows")
 
 

@@ -1,35 +1,57 @@
-"""Bits per byte of held-out text under a runner."""
+"""How likely held-out text is under a runner."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+import attrs
 import numpy as np
 
 from tabwise_model.runners.protocol import Chunk, Runner
 from tabwise_model.tokenizer import Tokenizer
 
 
-def bits_per_byte(
+@attrs.frozen(kw_only=True)
+class Likelihood:
+    """Summed negative log-likelihood (nats) of so many tokens, and their bytes."""
+
+    nats: float
+    tokens: int
+    bytes: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.nats / math.log(2) / max(1, self.bytes)
+
+    @property
+    def perplexity(self) -> float:
+        """Of a token: comparable for one vocabulary only."""
+        return math.exp(self.nats / max(1, self.tokens))
+
+
+def likelihood(
     runner: Runner, tokenizer: Tokenizer, texts: Sequence[str], max_bytes: int
-) -> tuple[float, int]:
-    """(bits per byte, bytes) of the texts, in windows of a slot with no overlap.
+) -> Likelihood:
+    """The texts', in windows of a slot with no overlap.
 
     Each window begins with END, so every byte is predicted; counting stops after
     `max_bytes`. Uses slot 0.
     """
     width = min(runner.slot_tokens, runner.config.block_size) - 1
-    nats, total = 0.0, 0
+    found = Likelihood(nats=0.0, tokens=0, bytes=0)
     for text in texts:
         ids = tokenizer.encode(text)
         for start in range(0, len(ids), width):
             window = ids[start : start + width]
-            nats += _nats(runner, [tokenizer.end, *window])
-            total += len(tokenizer.decode_bytes(window))
-            if total >= max_bytes:
-                return nats / math.log(2) / total, total
-    return nats / math.log(2) / max(1, total), total
+            found = Likelihood(
+                nats=found.nats + _nats(runner, [tokenizer.end, *window]),
+                tokens=found.tokens + len(window),
+                bytes=found.bytes + len(tokenizer.decode_bytes(window)),
+            )
+            if found.bytes >= max_bytes:
+                return found
+    return found
 
 
 def _nats(runner: Runner, ids: list[int]) -> float:

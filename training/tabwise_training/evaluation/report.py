@@ -108,16 +108,14 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _checkpoint_table(figures: Mapping[str, Any]) -> str:
-    lines = [
-        "| checkpoint | bits | bits per byte | exact match | novel lines |",
-        "|---|---|---|---|---|",
-    ]
+    heads = "checkpoint", "bits", "bits per byte", "perplexity", "exact match"
+    lines = [f"| {' | '.join(heads)} | novel lines |", "|---|---|---|---|---|---|"]
     for one in (figures, *figures["others"]):
         table = one["with_suffix"]
         novel = table.get("novel", table["all"])["exact_match"]
         lines.append(
             f"| {one['checkpoint']} | {one['bits']} "
-            f"| {one['bits_per_byte']['value']:.3f} "
+            f"| {one['bits_per_byte']['value']:.3f} | {one['perplexity']['value']:.2f} "
             f"| {show(table['all']['exact_match'])} | {show(novel)} |"
         )
     return "\n".join(lines)

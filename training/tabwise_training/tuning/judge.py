@@ -10,7 +10,7 @@ import attrs
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.runners.choose import load_runner
 from tabwise_training.evaluation.generate import complete_all
-from tabwise_training.evaluation.likelihood import bits_per_byte
+from tabwise_training.evaluation.likelihood import likelihood
 from tabwise_training.evaluation.metrics import Prediction, Share, exact_share
 from tabwise_training.evaluation.positions import Position
 from tabwise_training.tuning.repository import Text
@@ -72,7 +72,7 @@ class Exam:
         def measure(texts: Sequence[Text]) -> float:
             plain = [text for _, text in texts]
             limit = self.general_bytes
-            return bits_per_byte(runner, checkpoint.tokenizer, plain, limit)[0]
+            return likelihood(runner, checkpoint.tokenizer, plain, limit).bits_per_byte
 
         return measure
 
