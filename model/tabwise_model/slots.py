@@ -11,6 +11,9 @@ import attrs
 
 FIRST_STRIDE = 4  # tokens that are compared first; of prompts, fewer count as none
 MIN_SHARED = 16  # tokens; a shorter common prefix is not worth a copy
+# Of all slots, this part may be scratch: a crowd that searches would else wipe out what
+# every slot holds, and compute each prompt anew (docs/backend.md).
+SCRATCH_SHARE = 4
 
 
 @attrs.define
@@ -49,11 +52,13 @@ class SlotTable:
     def __init__(self, count: int) -> None:
         self.slots = [Slot(index) for index in range(count)]
         self._clock = 0
+        self._scratch = 0  # busy ones that hold no prompt
 
     def acquire(
         self, prompt: Sequence[int], scratch: int = 0, owner: str = ""
     ) -> Placement | None:
-        """Take a slot for `prompt` and `scratch` more; None if too few are free.
+        """Take a slot for `prompt` and `scratch` more; None if too few are free, or too
+        many are scratch already.
 
         The owner's slot that holds the longest common prefix is taken if it is free and
         the prompt continues most of what it holds; else the prefix is copied from it
@@ -61,7 +66,8 @@ class SlotTable:
         slot. What other owners' slots hold is neither used nor to be noticed.
         """
         free = [slot for slot in self.slots if not slot.busy]
-        if len(free) <= scratch:
+        most = max(scratch, len(self.slots) // SCRATCH_SHARE)
+        if len(free) <= scratch or self._scratch + scratch > most:
             return None
         # the last token is computed always: its logits are wanted
         wanted = list(prompt[:-1])
@@ -91,6 +97,7 @@ class SlotTable:
         for other in scratch:
             other.keep(0)
             other.busy, other.last_used = False, 0
+            self._scratch -= 1
 
     def forget(self) -> None:
         """Trust no slot's content any more."""
@@ -112,6 +119,7 @@ class SlotTable:
         for other in others:
             other.keep(0)
             other.busy = True
+            self._scratch += 1
         return Placement(slot, cached, source, tuple(others))
 
     def _touch(self, slot: Slot) -> None:

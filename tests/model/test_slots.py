@@ -135,3 +135,26 @@ def test_a_placement_never_promises_what_is_not_held(
         assert placement.cached < len(prompt)
         placement.slot.tokens = list(prompt)
         busy.append(placement.slot)
+
+
+def test_a_crowd_of_searches_leaves_most_slots_their_content() -> None:
+    table = SlotTable(16)
+    for n in range(16):
+        table.release(fill(table, [n] * 20))
+    crowd = []
+    while (placement := table.acquire([99] * 20, scratch=3)) is not None:
+        crowd.append(placement)
+    assert len(crowd) == 1  # four slots, of which three are scratch
+    held = [slot for slot in table.slots if len(slot.tokens) == 20]
+    assert len(held) == 12
+    table.release(crowd[0].slot, crowd[0].scratch)
+    assert table.acquire([99] * 20, scratch=3) is not None
+
+
+def test_one_search_may_always_run() -> None:
+    table = SlotTable(4)
+    first = table.acquire(HEAD, scratch=3)
+    assert first is not None
+    assert table.acquire(HEAD, scratch=3) is None
+    table.release(first.slot, first.scratch)
+    assert table.acquire(HEAD, scratch=3) is not None
