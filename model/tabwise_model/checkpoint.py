@@ -23,7 +23,8 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace `folder` with this checkpoint, atomically: a reader, or a crash, finds
     the old one whole or the new one whole. `name` and `digest` follow from the files.
     """
+    with fresh_folder(folder) as fresh:
+        _write_files(fresh, checkpoint)
+
+
+@contextmanager
+def fresh_folder(folder: Path) -> Iterator[Path]:
+    """A new folder that takes `folder`'s place in the end; of a failure nothing is
+    left."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         fresh.chmod(0o755)
-        _write_files(fresh, checkpoint)
+        yield fresh
         replace_folder(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tabwise_model.attention import causal_attention
 from tabwise_model.config import ModelConfig
-from tabwise_model.kv_cache import SlotView
+from tabwise_model.kv_cache import Past
 
 Angles = tuple[Tensor, Tensor]  # cosines and sines, see Rope
 
@@ -54,7 +54,7 @@ class GPT(nn.Module):
             else:
                 nn.init.ones_(parameter)
 
-    def hidden(self, tokens: Tensor, cache: SlotView | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, cache: Past | None = None) -> Tensor:
         """Final hidden states (B, T, C) of tokens (B, T), normed, before the head.
 
         With a cache, tokens continue its slots and are appended to them.
@@ -66,7 +66,7 @@ class GPT(nn.Module):
         return out
 
     def enter(
-        self, tokens: Tensor, cache: SlotView | None = None
+        self, tokens: Tensor, cache: Past | None = None
     ) -> tuple[Tensor, Angles | None]:
         """What the first block is given: (B, T, C) of tokens, and RoPE's angles."""
         if cache is None:
@@ -117,9 +117,7 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config) if config.family == "llama" else GeluMLP(config)
         self.dropout = config.dropout
 
-    def forward(
-        self, x: Tensor, angles: Angles | None, cache: SlotView | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles | None, cache: Past | None) -> Tensor:
         mixed = self.attention(self.attention_norm(x), angles, cache)
         x = x + F.dropout(mixed, self.dropout, self.training)
         return x + F.dropout(self.mlp(self.mlp_norm(x)), self.dropout, self.training)
@@ -141,9 +139,7 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.n_embd, kv, bias=bias)
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=bias)
 
-    def forward(
-        self, x: Tensor, angles: Angles | None, cache: SlotView | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles | None, cache: Past | None) -> Tensor:
         split = (-1, self.head_size)
         q = self.q(x).unflatten(-1, split).transpose(1, 2)  # (B, H, T, D)
         k = self.k(x).unflatten(-1, split).transpose(1, 2)  # (B, KV, T, D)

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from tabwise_model.config import ModelConfig
+
+
+class Past(Protocol):
+    """What a forward pass over new tokens needs to know of those before them.
+
+    positions: (B or 1, T) of the new tokens. mask: (B or 1, 1, T, total), which keys
+    each may see, as `scaled_dot_product_attention` takes it.
+    """
+
+    positions: Tensor
+    mask: Tensor
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """k, v (B, KV, T, D) of `layer` behind the earlier ones: (B, KV, total, D)."""
+        ...
 
 
 class KVCache:

@@ -55,7 +55,7 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "export": (
             "tabwise_training.export_checkpoint",
-            "write for Hugging Face or llama.cpp",
+            "write for Hugging Face, llama.cpp or onnxruntime",
         ),
         "evaluate": (
             "tabwise_training.evaluate",

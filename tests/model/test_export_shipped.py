@@ -16,9 +16,11 @@ import torch
 from support.greedy import greedy_tokens, library_sources, one_thread, until_end
 from support.huggingface import load_model
 from support.llama_cpp import LlamaCpp
+from support.onnx_runtime import OnnxRuntime
 from tabwise_model.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint
 from tabwise_model.export.to_gguf import write_gguf
 from tabwise_model.export.to_huggingface import write_huggingface
+from tabwise_model.export.to_onnx import write_onnx
 from tabwise_model.fim import render_psm
 from tabwise_model.tokenizer import SENTINELS, Tokenizer
 
@@ -83,6 +85,22 @@ def test_greedy_tokens_of_transformers_are_ours(
         )
     end = shipped.tokenizer.end
     assert [until_end(row, end) for row in made[:, PROMPT_TOKENS:].tolist()] == ours
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_greedy_tokens_of_onnxruntime_are_ours(
+    tmp_path: Path,
+    shipped: Checkpoint,
+    prompts: list[list[int]],
+    ours: list[list[int]],
+    dtype: str,
+) -> None:
+    write_onnx(tmp_path / "onnx", shipped, dtype)
+    engine, end = OnnxRuntime(tmp_path / "onnx"), shipped.tokenizer.end
+    found = engine.greedy_tokens(prompts, NEW_TOKENS, end)
+    equal = sum(a == b for a, b in zip(found, ours, strict=True))
+    print(f"onnx {dtype}: {equal} of {len(ours)} prompts equal in every token")
+    assert equal >= LEAST_EQUAL[dtype] * len(ours)
 
 
 @pytest.fixture(scope="module")

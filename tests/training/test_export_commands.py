@@ -47,7 +47,11 @@ def test_gguf_is_half_precision_unless_asked(tmp_path: Path, saved: Path) -> Non
 
 @pytest.mark.parametrize(
     ("kind", "dtype", "message"),
-    [("hf", "q8_0", "one of fp32, fp16, bf16"), ("gguf", "bf16", "fp32, fp16, q8_0")],
+    [
+        ("hf", "q8_0", "one of fp32, fp16, bf16"),
+        ("gguf", "bf16", "fp32, fp16, q8_0"),
+        ("onnx", "bf16", "one of fp32, fp16, got"),
+    ],
 )
 def test_a_dtype_that_the_format_lacks_is_refused(
     tmp_path: Path,
@@ -60,6 +64,18 @@ def test_a_dtype_that_the_format_lacks_is_refused(
     assert export(saved, tmp_path / "out", kind, "--dtype", dtype) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_onnx_folder_replaces_a_model_only_by_force(
+    tmp_path: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert export(saved, out, "hf") == 0
+    assert export(saved, out, "onnx") == 1
+    assert "--force replaces it" in capsys.readouterr().err
+    assert export(saved, out, "onnx", "--force") == 0
+    assert (out / "model.onnx").is_file()
+    assert not (out / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("kind", ["hf", "gguf"])

@@ -7,8 +7,6 @@ tokenizer_config.json. The inverse of `from_huggingface`.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from tabwise_model.checkpoint import Checkpoint, Tensors, replace_folder
+from tabwise_model.checkpoint import Checkpoint, Tensors, fresh_folder
 from tabwise_model.config import ModelConfig
 from tabwise_model.export.from_huggingface import LLAMA_NAMES
 from tabwise_model.export.source import ExportError, check_float16, float_tensors
@@ -52,15 +50,12 @@ def write_huggingface(folder: Path, checkpoint: Checkpoint, dtype: str) -> None:
         check_float16(tensors)
     renamed = huggingface_tensors(checkpoint.config, tensors)
     weights = {k: _as_torch(v, HF_DTYPES[dtype]) for k, v in renamed.items()}
-    documents = _documents(checkpoint, dtype)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        fresh.chmod(0o755)
-        _write(fresh, weights, documents)
-        replace_folder(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    files = documents(checkpoint, dtype)
+    with fresh_folder(folder) as fresh:
+        file = fresh / "model.safetensors"
+        save_file(weights, file, metadata={"format": "pt"})
+        file.chmod(0o644)  # it comes readable by its owner alone
+        write_documents(fresh, files)
 
 
 def huggingface_tensors(config: ModelConfig, tensors: Tensors) -> Tensors:
@@ -136,8 +131,8 @@ def _tokenizer_config(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _documents(checkpoint: Checkpoint, dtype: str) -> dict[str, dict[str, Any]]:
-    """Every JSON file by name."""
+def documents(checkpoint: Checkpoint, dtype: str) -> dict[str, dict[str, Any]]:
+    """Every JSON file of a folder by name: shape, tokenizer, how to generate."""
     config, end = checkpoint.config, checkpoint.tokenizer.end
     shape = _llama_config(config) if config.family == "llama" else _gpt2_config(config)
     ends = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
@@ -227,14 +222,8 @@ def _as_torch(array: np.ndarray[Any, Any], dtype: torch.dtype) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
 
 
-def _write(
-    folder: Path,
-    weights: dict[str, torch.Tensor],
-    documents: Mapping[str, Mapping[str, Any]],
-) -> None:
-    file = folder / "model.safetensors"
-    save_file(weights, file, metadata={"format": "pt"})
-    file.chmod(0o644)  # it comes readable by its owner alone
-    for name, document in documents.items():
+def write_documents(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write what `documents` gave."""
+    for name, document in files.items():
         text = json.dumps(document, indent=2, ensure_ascii=False)
         (folder / name).write_text(text + "\n", encoding="utf-8")
