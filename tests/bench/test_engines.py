@@ -1,4 +1,4 @@
-"""Both servers measured, at the smallest size."""
+"""Engines measured, at the smallest size."""
 
 import json
 from pathlib import Path
@@ -10,15 +10,17 @@ from tabwise_server.cli import main
 
 
 @pytest.mark.slow
-def test_our_engine_is_measured_beside_llama_cpp(
+def test_our_engine_is_measured_beside_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in isolated(tmp_path).items():
         monkeypatch.setenv(name, value)
     out = tmp_path / "engines.json"
     flags = ["--threads", "1", "--rounds", "2", "--out", str(out)]
+    flags += ["--libraries", "onnxruntime"]
     assert main(["bench", "engines", *flags]) == 0
     rows = json.loads(out.read_text())
-    assert [row["engine"] for row in rows] == ["tabwise", "llama.cpp"]
+    names = [row["engine"] for row in rows]
+    assert names == ["tabwise", "llama.cpp", "onnxruntime, INT8"]
     assert all(row["token_ms"] > 0 and row["prefill_ms"] > 0 for row in rows)
-    assert "| default | 1 |" in capsys.readouterr().out
+    assert "| default | 1 | llama.cpp |" in capsys.readouterr().out

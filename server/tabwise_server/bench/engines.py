@@ -1,7 +1,8 @@
-"""Our engine beside llama.cpp's server on one checkpoint: prefill and decoding.
+"""Our engine beside others on one checkpoint: prefill and decoding.
 
-Both are real servers on this machine and take turns; each tells its own times, so that
-HTTP counts for neither. llama.cpp has the weights as Q8_0, ours are INT8.
+Ours and llama.cpp's are real servers on this machine and take turns; each tells its own
+times, so that HTTP counts for neither. llama.cpp has the weights as Q8_0, ours are
+INT8. Libraries without a server follow, in processes of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import aiohttp
 import attrs
 
+from tabwise_server.bench.libraries import LIBRARIES, measure_library
 from tabwise_server.bench.machine import describe_machine
 from tabwise_server.bench.processes import tabwise_serve
 from tabwise_server.bench.rival import export_gguf, llama_cpp_server
@@ -52,7 +54,7 @@ class Row:
 
 
 async def measure(shape: str, folder: Path, threads: int, rounds: int) -> list[Row]:
-    """Both servers, in turns, on prompts that neither has seen."""
+    """Both servers, in turns, on prompts that neither has seen; ours comes first."""
     with tempfile.TemporaryDirectory() as scratch:
         gguf = Path(scratch) / "model.gguf"
         await asyncio.to_thread(export_gguf, str(folder), "q8_0", gguf)
@@ -74,6 +76,33 @@ async def measure(shape: str, folder: Path, threads: int, rounds: int) -> list[R
         )
         for engine, times in taken.items()
     ]
+
+
+def measure_libraries(
+    shape: str, folder: Path, threads: int, rounds: int, names: Sequence[str]
+) -> list[Row]:
+    """Each library by itself, on prompts of the same length."""
+    from tabwise_model.checkpoint import load_checkpoint
+
+    tokenizer = load_checkpoint(folder).tokenizer
+    length = CONTEXT - NEW_TOKENS - 8
+    prompts = [tokenizer.encode(text)[:length] for text in sources(rounds + 1)]
+    rows = []
+    for name in names:
+        with tempfile.TemporaryDirectory() as scratch:
+            prefill, token = measure_library(
+                name, str(folder), Path(scratch), threads, prompts
+            )
+        rows.append(
+            Row(
+                shape=shape,
+                engine=f"{name}, {LIBRARIES[name].says}",
+                threads=threads,
+                prefill_ms=statistics.median(prefill) * CONTEXT / length,
+                token_ms=statistics.median(token),
+            )
+        )
+    return rows
 
 
 @contextlib.asynccontextmanager
@@ -132,6 +161,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--large", action="store_true", help="41.6M random parameters besides"
     )
+    parser.add_argument(
+        "--libraries",
+        nargs="+",
+        default=[],
+        choices=sorted(LIBRARIES),
+        help="these besides; each must be installed",
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=9, help="requests to each")
     parser.add_argument("--out", type=Path, help="write JSON here")
@@ -147,7 +183,9 @@ def run(arguments: argparse.Namespace) -> int:
             shapes["S1 (41.6M, random)"] = save_random("S1", Path(scratch) / "S1")
         for shape, folder in shapes.items():
             for threads in arguments.threads:
-                rows += asyncio.run(measure(shape, folder, threads, arguments.rounds))
+                size = (shape, folder, threads, arguments.rounds)
+                rows += asyncio.run(measure(*size))
+                rows += measure_libraries(*size, arguments.libraries)
     print(table(rows))
     print(describe_machine())
     if arguments.out:
@@ -174,18 +212,19 @@ def save_random(shape: str, folder: Path) -> Path:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """One line for each pair, with how many times less ours takes."""
+    """A line for each engine, with how many times as long as ours it takes."""
     lines = [
-        "| model | threads | ms/token | llama.cpp | ratio | prefill 512 | llama.cpp "
-        "| ratio |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | threads | engine | ms/token | times ours | prefill 512, ms "
+        "| times ours |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for ours, theirs in zip(rows[::2], rows[1::2], strict=True):
-        token = f"{ours.token_ms:.2f} | {theirs.token_ms:.2f}"
-        prefill = f"{ours.prefill_ms:.1f} | {theirs.prefill_ms:.1f}"
+    ours = rows[0]
+    for row in rows:
+        if row.engine == "tabwise":
+            ours = row
         lines.append(
-            f"| {ours.shape} | {ours.threads} "
-            f"| {token} | {theirs.token_ms / ours.token_ms:.1f} "
-            f"| {prefill} | {theirs.prefill_ms / ours.prefill_ms:.1f} |"
+            f"| {row.shape} | {row.threads} | {row.engine} "
+            f"| {row.token_ms:.2f} | {row.token_ms / ours.token_ms:.1f} "
+            f"| {row.prefill_ms:.1f} | {row.prefill_ms / ours.prefill_ms:.1f} |"
         )
     return "\n".join(lines)
