@@ -149,7 +149,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every float tensor of this shape of model."""
     c, hidden = config.n_embd, config.mlp_hidden
-    q, kv = c, config.n_kv_head * config.head_size
+    q, kv = config.query_width, config.n_kv_head * config.head_size
     llama = config.family == "llama"
     matrices = {
         "attention.q": (q, c),

@@ -19,7 +19,8 @@ class ModelConfig:
 
     `llama`: RoPE, RMSNorm, SwiGLU, grouped-query attention, no biases.
     `gpt2`: learned positions, LayerNorm, GELU (tanh form), biases; n_kv_head = n_head.
-    Sizes are counts; `block_size` is the longest context in tokens.
+    Sizes are counts; `block_size` is the longest context in tokens. `head_dim` is given
+    where a head's size is not n_embd / n_head, as in a model that has lost heads.
     """
 
     family: Family = "llama"
@@ -33,6 +34,7 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
     dropout: float = 0.0
+    head_dim: int | None = None
 
     def __attrs_post_init__(self) -> None:
         for name in _POSITIVE:
@@ -46,7 +48,7 @@ class ModelConfig:
             raise ConfigError(
                 f"vocab_size must fit uint16 (65536), got {self.vocab_size}"
             )
-        if self.n_embd % self.n_head:
+        if self.head_dim is None and self.n_embd % self.n_head:
             raise ConfigError(
                 f"n_embd {self.n_embd} must divide by n_head {self.n_head}"
             )
@@ -56,15 +58,30 @@ class ModelConfig:
             )
         if self.family == "gpt2" and self.n_kv_head != self.n_head:
             raise ConfigError("family gpt2 needs n_kv_head = n_head")
+        if self.family == "gpt2" and self.head_dim is not None:
+            raise ConfigError("family gpt2 cannot have a head_dim of its own")
+        if self.head_size < 1:
+            raise ConfigError(f"head_dim must be at least 1, got {self.head_dim}")
         if self.family == "llama" and self.head_size % 2:
             raise ConfigError(f"head size must be even for RoPE, got {self.head_size}")
 
     @property
     def head_size(self) -> int:
+        if self.head_dim is not None:
+            return self.head_dim
         return self.n_embd // self.n_head
 
+    @property
+    def query_width(self) -> int:
+        """Channels of all query heads: n_embd unless heads were lost."""
+        return self.n_head * self.head_size
+
     def to_json(self) -> dict[str, Any]:
-        return attrs.asdict(self)
+        """Every field but a head_dim that says nothing."""
+        found = attrs.asdict(self)
+        if self.head_dim is None:
+            del found["head_dim"]
+        return found
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ModelConfig:

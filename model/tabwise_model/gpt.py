@@ -134,10 +134,10 @@ class Attention(nn.Module):
         self.dropout = config.dropout
         bias = config.family == "gpt2"
         kv = config.n_kv_head * config.head_size
-        self.q = nn.Linear(config.n_embd, config.n_embd, bias=bias)
+        self.q = nn.Linear(config.n_embd, config.query_width, bias=bias)
         self.k = nn.Linear(config.n_embd, kv, bias=bias)
         self.v = nn.Linear(config.n_embd, kv, bias=bias)
-        self.out = nn.Linear(config.n_embd, config.n_embd, bias=bias)
+        self.out = nn.Linear(config.query_width, config.n_embd, bias=bias)
 
     def forward(self, x: Tensor, angles: Angles | None, cache: Past | None) -> Tensor:
         split = (-1, self.head_size)

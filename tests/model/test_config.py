@@ -24,6 +24,9 @@ GOOD: dict[str, Any] = {
         ({"family": "bert"}, "'bert'"),
         ({"family": "gpt2"}, "gpt2 needs n_kv_head = n_head"),
         ({"vocab_size": 70_000}, "uint16"),
+        ({"head_dim": 0}, "head_dim must be at least 1, got 0"),
+        ({"head_dim": 7}, "must be even for RoPE, got 7"),
+        ({"family": "gpt2", "n_kv_head": 4, "head_dim": 8}, "gpt2 cannot have a head_"),
         ({"colour": 1}, "unknown model config key 'colour'"),
     ],
 )
@@ -37,6 +40,15 @@ def test_a_missing_key_is_named() -> None:
         ModelConfig.from_json({k: v for k, v in GOOD.items() if k != "n_embd"})
 
 
-def test_json_comes_back() -> None:
-    config = ModelConfig.from_json(GOOD)
+@pytest.mark.parametrize("change", [{}, {"n_head": 6, "head_dim": 8}])
+def test_json_comes_back(change: dict[str, Any]) -> None:
+    config = ModelConfig.from_json(GOOD | change)
     assert ModelConfig.from_json(config.to_json()) == config
+    assert ("head_dim" in config.to_json()) is bool(change)
+
+
+def test_a_head_is_its_share_of_the_width_unless_told() -> None:
+    usual = ModelConfig.from_json(GOOD)
+    assert (usual.head_size, usual.query_width) == (8, 32)
+    fewer = ModelConfig.from_json(GOOD | {"n_head": 6, "head_dim": 8})
+    assert (fewer.head_size, fewer.query_width) == (8, 48)

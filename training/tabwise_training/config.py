@@ -29,6 +29,7 @@ class ModelShape:
     mlp_hidden: int
     rope_theta: float = 10_000.0
     dropout: float = 0.0
+    head_dim: int | None = None
 
 
 @attrs.frozen(kw_only=True)

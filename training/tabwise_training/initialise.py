@@ -33,8 +33,7 @@ def initial_model(source: str, shape: ModelConfig, tokenizer: Tokenizer) -> GPT:
             f"`tabwise prepare --tokenizer` and that of {source}"
         )
     checkpoint = crop_block(checkpoint, shape.block_size)
-    found = checkpoint.config.to_json() | {"dropout": shape.dropout}
-    if found != shape.to_json():
+    if attrs.evolve(checkpoint.config, dropout=shape.dropout) != shape:
         difference = describe_difference(checkpoint.config, shape)
         raise TrainingError(f"{source} is of another shape: it has {difference}")
     model = GPT(shape)

@@ -45,7 +45,7 @@ def step_memory(
         moments = parameters + embedded
     wide = FLOAT if config.run.dtype == "float32" else 2
     kv = shape.n_kv_head * shape.head_size
-    a_layer = 6 * shape.n_embd + 2 * kv + 4 * shape.mlp_hidden
+    a_layer = 5 * shape.n_embd + shape.query_width + 2 * kv + 4 * shape.mlp_hidden
     if device.type == "cpu":  # attention keeps its probabilities there
         a_layer += shape.n_head * shape.block_size // 2
     tokens = config.run.micro_rows * shape.block_size

@@ -111,7 +111,7 @@ def load_run(folder: Path, model: GPT, optimizers: Optimizers) -> Progress:
 
 def describe_difference(found: ModelConfig, wanted: ModelConfig) -> str:
     """The fields that differ, as `name found instead of wanted`."""
-    a, b = found.to_json(), wanted.to_json()
+    a, b = attrs.asdict(found), attrs.asdict(wanted)
     return ", ".join(f"{k} {a[k]} instead of {b[k]}" for k in a if a[k] != b[k])
 
 

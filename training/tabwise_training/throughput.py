@@ -22,7 +22,7 @@ def flops_per_token(model: GPT) -> float:
     matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2)
     if model.positions is not None:
         matrices -= model.positions.weight.numel()
-    attention = 12 * config.n_layer * config.n_embd * config.block_size / 2
+    attention = 12 * config.n_layer * config.query_width * config.block_size / 2
     return 6.0 * matrices + attention
 
 

@@ -119,6 +119,9 @@ def _llama_config(config: Mapping[str, Any], tokenizer: Tokenizer) -> ModelConfi
     if config.get("attention_bias") or config.get("mlp_bias"):
         raise ConfigError("biases are not supported in family llama")
     rope = config.get("rope_parameters") or config
+    own_head = config.get("head_dim")
+    if own_head and own_head * config["num_attention_heads"] == config["hidden_size"]:
+        own_head = None
     return ModelConfig(
         family="llama",
         vocab_size=_padded(max(config["vocab_size"], tokenizer.vocab_size)),
@@ -130,6 +133,7 @@ def _llama_config(config: Mapping[str, Any], tokenizer: Tokenizer) -> ModelConfi
         mlp_hidden=config["intermediate_size"],
         rope_theta=rope.get("rope_theta", 10_000.0),
         norm_eps=config["rms_norm_eps"],
+        head_dim=own_head,
     )
 
 

@@ -153,6 +153,9 @@ def _add_shape(
     writer.add_feed_forward_length(config.mlp_hidden)
     writer.add_head_count(config.n_head)
     writer.add_head_count_kv(config.n_kv_head)
+    if config.head_dim is not None:
+        writer.add_key_length(config.head_size)
+        writer.add_value_length(config.head_size)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_rope_dimension_count(config.head_size)
     writer.add_rope_freq_base(config.rope_theta)

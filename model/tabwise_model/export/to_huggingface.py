@@ -46,6 +46,7 @@ def write_huggingface(folder: Path, checkpoint: Checkpoint, dtype: str) -> None:
     if dtype not in HF_DTYPES:
         raise ExportError(f"dtype must be one of {', '.join(HF_DTYPES)}, got {dtype!r}")
     tensors = float_tensors(checkpoint)
+    check_heads(checkpoint.config)
     if dtype == "fp16":
         check_float16(tensors)
     renamed = huggingface_tensors(checkpoint.config, tensors)
@@ -56,6 +57,15 @@ def write_huggingface(folder: Path, checkpoint: Checkpoint, dtype: str) -> None:
         save_file(weights, file, metadata={"format": "pt"})
         file.chmod(0o644)  # it comes readable by its owner alone
         write_documents(fresh, files)
+
+
+def check_heads(config: ModelConfig) -> None:
+    """Raise ExportError for a number of heads that `transformers` does not take."""
+    if config.n_embd % config.n_head:
+        raise ExportError(
+            f"transformers wants n_embd {config.n_embd} to divide by n_head "
+            f"{config.n_head}; such a model can be written as gguf"
+        )
 
 
 def huggingface_tensors(config: ModelConfig, tensors: Tensors) -> Tensors:

@@ -25,7 +25,11 @@ from torch import Tensor, nn
 from tabwise_model.checkpoint import Checkpoint, fresh_folder
 from tabwise_model.config import ModelConfig
 from tabwise_model.export.source import ExportError, check_float16, float_tensors
-from tabwise_model.export.to_huggingface import documents, write_documents
+from tabwise_model.export.to_huggingface import (
+    check_heads,
+    documents,
+    write_documents,
+)
 from tabwise_model.gpt import GPT
 
 MODEL = "model.onnx"
@@ -46,6 +50,7 @@ def write_onnx(folder: Path, checkpoint: Checkpoint, dtype: str) -> None:
         names = ", ".join(ONNX_DTYPES)
         raise ExportError(f"dtype must be one of {names}, got {dtype!r}")
     tensors = float_tensors(checkpoint)
+    check_heads(checkpoint.config)  # its config.json is for transformers
     if dtype == "fp16":
         check_float16(tensors)
     model = GPT(checkpoint.config)
