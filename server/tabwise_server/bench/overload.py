@@ -1,9 +1,9 @@
 """What a backend does when ten times more is asked of it than it can do.
 
-First as much as it can serve, by connections that ask again as soon as they are
-answered; then requests at `times` that rate on a clock. Both are typing people's
-requests (`load.py`), each at another place in its file. A request that finds no room
-must be told so at once, and the others served as fast as before.
+How much it can do is found by connections that ask again as soon as they are answered.
+Then requests come on a clock, at once and a half, three times and `times` that rate.
+All are typing people's requests (`load.py`). A request that finds no room must be told
+so at once, and as many must be served as at any lower rate.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from urllib.parse import urlsplit
 import attrs
 
 from tabwise_server.bench.load import editor_options, slots_for
-from tabwise_server.bench.machine import describe_machine
-from tabwise_server.bench.processes import tabwise_serve
+from tabwise_server.bench.machine import cpu_seconds, describe_machine
+from tabwise_server.bench.processes import Served, tabwise_serve
 from tabwise_server.bench.users import asks, sources
 from tabwise_server.bench.wire_client import HttpLine
+from tabwise_server.capacity.fleet import UNCACHED
 from tabwise_server.errors import BadRequest
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.prompt import build_request
@@ -35,6 +36,7 @@ from tabwise_server.wire import unstructure
 USERS = 64
 AT_ONCE = 120  # connections that find the most that can be served, and fill the house
 WARM_S = 3.0
+LOWER = (1.5, 3.0)  # times what it can serve
 MOST_LINES = 2_000  # connections of the generator
 DEADLINE_MS = 60_000.0
 # Statuses that say that there was no room.
@@ -42,25 +44,30 @@ NO_ROOM = (429, 503)
 
 
 @attrs.frozen(kw_only=True)
-class OverloadReport:
-    """Requests a second; milliseconds from sending to the whole answer."""
+class Flood:
+    """One rate. Requests a second; milliseconds from sending to the whole answer."""
 
-    most_per_s: float
     asked_per_s: float
     served_per_s: float
     refused_per_s: float
     failed_per_s: float
+    served_p50_ms: float
     refused_p50_ms: float
     refused_p99_ms: float
     refused_max_ms: float
-    served_p50_ms: float
+    server_cpu: float | None  # of one core
     generator_cpu: float
+
+
+@attrs.frozen(kw_only=True)
+class OverloadReport:
+    floods: list[Flood]
     machine: str
 
     @property
     def kept(self) -> float:
-        """Of the most that can be served, what was served in the overload."""
-        return self.served_per_s / self.most_per_s
+        """Of the most that was served at any rate, what was served at the highest."""
+        return self.floods[-1].served_per_s / max(f.served_per_s for f in self.floods)
 
 
 @attrs.define
@@ -88,18 +95,41 @@ class Tally:
 async def overload(times: float, seconds: float, seed: int = 1) -> OverloadReport:
     """Measure a server of its own."""
     flags = ["--slots", str(slots_for(USERS))]
-    environment = {"TABWISE_SERVE_RESPONSE_CACHE_BYTES": "0"}
-    async with tabwise_serve(flags, environment) as served:
+    async with tabwise_serve(flags, UNCACHED) as served:
         people = People(seed)
-        # in the flood one in `times` is served: as far apart as here
-        keys = round(times)
-        most = (await _saturate(served.url, people, keys, seconds)).per_s(200)
-        count = round(most * times * (WARM_S + seconds))
-        bodies = [people.next(1) for _ in range(count)]
-        cpu = time.process_time()
-        tally = await _flood(served.url, bodies, most * times)
-        cpu = (time.process_time() - cpu) / (WARM_S + seconds)
-        return _report(tally, most, most * times, cpu)
+        most = (await _saturate(served.url, people, seconds)).per_s(200)
+        floods = []
+        for rate in sorted({*LOWER, times}):
+            floods.append(await _measured(served, people, most * rate, seconds))
+            print(row(floods[-1]), flush=True)
+    return OverloadReport(floods=floods, machine=describe_machine())
+
+
+async def _measured(
+    served: Served, people: People, per_s: float, seconds: float
+) -> Flood:
+    bodies = [people.next() for _ in range(round(per_s * (WARM_S + seconds)))]
+    ours, theirs = time.process_time(), cpu_seconds(served.pid)
+    began = time.monotonic()
+    tally = await _flood(served.url, bodies, per_s)
+    took_s = time.monotonic() - began
+    theirs_after = cpu_seconds(served.pid)
+    refused, answered = tally.sorted(*NO_ROOM), tally.sorted(200)
+    failed = [s for s in tally.latencies if s not in (200, *NO_ROOM)]
+    return Flood(
+        asked_per_s=round(per_s, 1),
+        served_per_s=round(tally.per_s(200), 1),
+        refused_per_s=round(tally.per_s(*NO_ROOM), 1),
+        failed_per_s=round(tally.per_s(*failed), 1),
+        served_p50_ms=_ms(answered, 0.5),
+        refused_p50_ms=_ms(refused, 0.5),
+        refused_p99_ms=_ms(refused, 0.99),
+        refused_max_ms=_ms(refused, 1.0),
+        server_cpu=None
+        if theirs is None or theirs_after is None
+        else round((theirs_after - theirs) / took_s, 2),
+        generator_cpu=round((time.process_time() - ours) / took_s, 2),
+    )
 
 
 class People:
@@ -113,10 +143,10 @@ class People:
         ]
         self._turns = itertools.cycle(self._typing)
 
-    def next(self, keys: int) -> bytes:
-        """A request's body, so many of this person's requests after their last one."""
+    def next(self) -> bytes:
+        """The next person's next request."""
         number, text, typing = next(self._turns)
-        ask = next(itertools.islice(typing, keys - 1, None))
+        ask = next(typing)
         place = Place(
             prefix=text[: ask.cursor], suffix=text[ask.after :], language="python"
         )
@@ -124,14 +154,14 @@ class People:
         return json.dumps(unstructure(request)).encode()
 
 
-async def _saturate(url: str, people: People, keys: int, seconds: float) -> Tally:
+async def _saturate(url: str, people: People, seconds: float) -> Tally:
     """Ask on AT_ONCE connections, on each as soon as it is answered."""
     begin = time.monotonic() + WARM_S
     tally = Tally(begin, begin + seconds)
 
     async def ask(line: HttpLine) -> None:
         while time.monotonic() < tally.end:
-            await _post(line, people.next(keys), tally)
+            await _post(line, people.next(), tally)
         line.close()
 
     await asyncio.gather(*(ask(line) for line in _lines(url, AT_ONCE)))
@@ -180,24 +210,6 @@ def _lines(url: str, count: int) -> list[HttpLine]:
     return [HttpLine(parts.hostname or "", parts.port or 80) for _ in range(count)]
 
 
-def _report(tally: Tally, most: float, asked: float, cpu: float) -> OverloadReport:
-    refused, served = tally.sorted(*NO_ROOM), tally.sorted(200)
-    failed = [s for s in tally.latencies if s not in (200, *NO_ROOM)]
-    return OverloadReport(
-        most_per_s=round(most, 1),
-        asked_per_s=round(asked, 1),
-        served_per_s=round(tally.per_s(200), 1),
-        refused_per_s=round(tally.per_s(*NO_ROOM), 1),
-        failed_per_s=round(tally.per_s(*failed), 1),
-        refused_p50_ms=_ms(refused, 0.5),
-        refused_p99_ms=_ms(refused, 0.99),
-        refused_max_ms=_ms(refused, 1.0),
-        served_p50_ms=_ms(served, 0.5),
-        generator_cpu=round(cpu, 2),
-        machine=describe_machine(),
-    )
-
-
 def _ms(ordered: Sequence[float], share: float) -> float:
     """A quantile; 0.0 of none."""
     if not ordered:
@@ -216,11 +228,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not (1 <= arguments.times <= 100 and 1 <= arguments.seconds <= 600):
         raise BadRequest("times must be 1..100 and seconds 1..600")
+    print(HEADER, flush=True)
     report = asyncio.run(overload(arguments.times, arguments.seconds))
-    for name, value in attrs.asdict(report).items():
-        print(f"{name.replace('_', ' '):<16}{value}")
-    print(f"{'kept':<16}{report.kept:.2f}")
+    print(f"kept: {report.kept:.2f} of the most")
+    print(report.machine)
     if arguments.out:
         text = json.dumps(attrs.asdict(report), indent=1)
         arguments.out.write_text(text, encoding="utf-8")
     return 0
+
+
+HEADER = (
+    "asked/s  served/s  refused/s  failed/s  served p50  refused p50    p99    max ms"
+    "  server CPU  generator CPU"
+)
+
+
+def row(f: Flood) -> str:
+    """One line under HEADER."""
+    return (
+        f"{f.asked_per_s:>7}{f.served_per_s:>10}{f.refused_per_s:>11}"
+        f"{f.failed_per_s:>10}{f.served_p50_ms:>12}{f.refused_p50_ms:>13}"
+        f"{f.refused_p99_ms:>7}{f.refused_max_ms:>10}{f.server_cpu or '-':>12}"
+        f"{f.generator_cpu:>15}"
+    )
