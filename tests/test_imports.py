@@ -20,7 +20,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "suggest": ("suggest", "wire", "errors"),
         "backends": ("backends", "wire", "settings", "errors", "daemon_state"),
         "lsp": ("lsp", "suggest", "backends", "wire", "settings", "errors"),
-        "serving": ("serving", "wire", "settings", "errors", "daemon_state"),
+        "serving": ("serving", "suggest", "wire", "settings", "errors", "daemon_state"),
     }
 )
 TORCH_FILES = (

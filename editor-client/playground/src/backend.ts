@@ -2,56 +2,83 @@
 
 const KEY = "tabwise-key";
 
-export interface Completion {
-  readonly text: string;
-  readonly confidence: number;
-  readonly tokens: number;
-  readonly prompt_tokens: number;
-  readonly cached_tokens: number;
-  readonly timings: { readonly latency_ms: number };
-}
-
+/** A token. cached: its keys and values were computed before. */
 export interface Piece {
   readonly id: number;
   readonly text: string;
+  readonly cached: boolean;
+  readonly sentinel: boolean;
 }
 
-export class KeyWanted extends Error {}
+export interface Suggested {
+  readonly text: string;
+  readonly raw: string;
+  readonly confidence: number;
+  readonly threshold: number;
+  readonly pieces: readonly Piece[];
+  readonly prompt: readonly Piece[];
+  readonly healed: string;
+  readonly latency_ms: number;
+}
+
+export interface Health {
+  readonly model: string;
+  readonly device: string;
+  readonly version: string;
+}
+
+/** The server asks for a key. sent: this page had one, which was refused. */
+export class KeyWanted extends Error {
+  constructor(readonly sent: boolean) {
+    super(sent ? "That key is refused." : "This server asks for its API key.");
+  }
+}
 
 export function keepKey(key: string): void {
   sessionStorage.setItem(KEY, key);
 }
 
-export function complete(
+export async function suggest(
   prefix: string,
   suffix: string,
+  level: string,
   session: string,
   signal: AbortSignal,
-): Promise<Completion> {
-  const body = { prefix, suffix, session, language: "python", path: "playground.py" };
-  return post<Completion>("v1/tabwise/complete", body, signal);
+): Promise<Suggested> {
+  const body = JSON.stringify({ prefix, suffix, level, session });
+  const response = await ask("v1/tabwise/suggest", { method: "POST", body, signal });
+  return (await response.json()) as Suggested;
 }
 
-export async function tokenize(text: string): Promise<Piece[]> {
-  return (await post<{ tokens: Piece[] }>("v1/tabwise/tokenize", { text })).tokens;
+export async function health(): Promise<Health> {
+  return (await (await ask("health")).json()) as Health;
 }
 
 export async function metrics(): Promise<string> {
   return (await ask("metrics")).text();
 }
 
-async function post<T>(path: string, body: unknown, signal?: AbortSignal): Promise<T> {
-  const init: RequestInit = { method: "POST", body: JSON.stringify(body) };
-  if (signal !== undefined) init.signal = signal;
-  return (await ask(path, init)).json() as Promise<T>;
-}
-
+/** Fails with words for people. */
 async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   const headers = new Headers({ "Content-Type": "application/json" });
   const key = sessionStorage.getItem(KEY);
   if (key !== null) headers.set("Authorization", `Bearer ${key}`);
-  const response = await fetch(path, { ...init, headers });
-  if (response.status === 401) throw new KeyWanted("the key is missing or refused");
-  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  const response = await reach(path, { ...init, headers });
+  if (response.status === 401) throw new KeyWanted(key !== null);
+  if (!response.ok) throw new Error(await refusal(response));
   return response;
+}
+
+async function reach(path: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(path, init);
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    throw new Error("The backend does not answer. Does tabwise serve still run?");
+  }
+}
+
+async function refusal(response: Response): Promise<string> {
+  const body = (await response.json().catch(() => ({}))) as { detail?: string };
+  return `The backend refuses: ${body.detail ?? `HTTP status ${response.status}`}`;
 }

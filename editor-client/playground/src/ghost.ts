@@ -1,4 +1,4 @@
-/** Ghost text in CodeMirror: shown, typed through, accepted, dropped. */
+/** Ghost text in CodeMirror: shown, typed through, taken whole or by words, dropped. */
 
 import { StateEffect, StateField, type Extension } from "@codemirror/state";
 import {
@@ -62,8 +62,9 @@ const ghostField = StateField.define<Ghost | null>({
     }),
 });
 
-/** Asks after each edit, and keeps only the newest answer. */
-export function ghostText(ask: Ask): Extension {
+/** Asks after each edit, and keeps only the newest answer. shown: told whether there is
+ * ghost text now. */
+export function ghostText(ask: Ask, shown: (is: boolean) => void): Extension {
   const asking = ViewPlugin.define((view) => {
     let timer: number | undefined;
     let request = new AbortController();
@@ -78,6 +79,10 @@ export function ghostText(ask: Ask): Extension {
     };
     return {
       update(update): void {
+        const [before, now] = [update.startState, update.state].map(
+          (state) => state.field(ghostField) !== null,
+        );
+        if (now !== undefined && before !== now) shown(now);
         if (!update.docChanged && !update.selectionSet) return;
         request.abort();
         window.clearTimeout(timer);
@@ -94,19 +99,38 @@ export function ghostText(ask: Ask): Extension {
     ghostField,
     asking,
     keymap.of([
-      { key: "Tab", run: accept },
+      { key: "Tab", run: take },
+      { key: "Mod-ArrowRight", run: takeWord },
       { key: "Escape", run: drop },
     ]),
   ];
 }
 
-function accept(view: EditorView): boolean {
+/** Insert the ghost text; false where there is none. */
+export function take(view: EditorView): boolean {
+  const ghost = view.state.field(ghostField);
+  return ghost !== null && insert(view, ghost, ghost.text, null);
+}
+
+function takeWord(view: EditorView): boolean {
   const ghost = view.state.field(ghostField);
   if (ghost === null) return false;
-  const end = ghost.at + ghost.text.length;
+  const word = /^\s*(\w+|[^\w\s]+)/.exec(ghost.text)?.[0] ?? ghost.text;
+  const rest = ghost.text.slice(word.length);
+  const after = { at: ghost.at + word.length, text: rest };
+  return insert(view, ghost, word, rest === "" ? null : after);
+}
+
+function insert(
+  view: EditorView,
+  ghost: Ghost,
+  text: string,
+  after: Ghost | null,
+): boolean {
   view.dispatch({
-    changes: { from: ghost.at, insert: ghost.text },
-    selection: { anchor: end },
+    changes: { from: ghost.at, insert: text },
+    selection: { anchor: ghost.at + text.length },
+    effects: setGhost.of(after),
     userEvent: "input.complete",
     scrollIntoView: true,
   });

@@ -12,33 +12,32 @@ import { EditorState } from "@codemirror/state";
 import { EditorView, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 
-import { complete, keepKey, KeyWanted, metrics, tokenize } from "./backend";
-import { figures, parse, type Samples } from "./figures";
-import { ghostText } from "./ghost";
+import { health, keepKey, KeyWanted, metrics, suggest } from "./backend";
+import { History, parse } from "./figures";
+import { ghostText, take } from "./ghost";
+import { drawFigures, drawTokens, drawVerdict, find } from "./page";
 
 const EXAMPLE = `class Stock:
-    def __init__(self, items: dict[str, int]) -> None:
-        self.items = items
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.prices: dict[str, float] = {}
 
-    def count(self, name: str) -> int:
-        `;
+    def value(self, name: str) -> float:
+        return self.counts[name] * self.prices[name]
+
+    def worth_less_than(self, name: str, limit: float) -> bool:
+        return self`;
 const LOOK_MS = 1_000;
-const SHOWN_CHARS = 400;
 const session = `playground-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
-
-function find(id: string): HTMLElement {
-  const element = document.getElementById(id);
-  if (element === null) throw new Error(`no #${id} in the page`);
-  return element;
-}
+const looks = new History();
 
 function say(text: string): void {
-  find("said").textContent = text;
+  if (find("said").textContent !== text) find("said").textContent = text;
 }
 
 function tell(error: unknown): void {
   if (error instanceof KeyWanted) find("key-form").hidden = false;
-  say(`No answer: ${error instanceof Error ? error.message : String(error)}`);
+  say(error instanceof Error ? error.message : String(error));
 }
 
 async function ask(
@@ -47,13 +46,12 @@ async function ask(
   signal: AbortSignal,
 ): Promise<string> {
   try {
-    const answer = await complete(before, after, session, signal);
-    const sure = (100 * answer.confidence).toFixed(0);
-    say(
-      `${answer.timings.latency_ms.toFixed(1)} ms, ${sure} % sure, ${answer.tokens} tokens; ` +
-        `${answer.cached_tokens} of ${answer.prompt_tokens} prompt tokens were in the cache`,
-    );
-    await showTokens((before + answer.text).slice(-SHOWN_CHARS));
+    const level = find<HTMLSelectElement>("level").value;
+    const answer = await suggest(before, after, level, session, signal);
+    if (signal.aborted) return "";
+    drawVerdict(answer);
+    drawTokens(answer);
+    say("");
     return answer.text;
   } catch (error) {
     if (!signal.aborted) tell(error);
@@ -61,38 +59,23 @@ async function ask(
   }
 }
 
-async function showTokens(text: string): Promise<void> {
-  const pieces = (await tokenize(text)).map((piece) => {
-    const element = document.createElement("span");
-    element.textContent = piece.text.replaceAll("\n", "⏎\n");
-    element.title = `token ${piece.id}`;
-    return element;
-  });
-  find("tokens").replaceChildren(...pieces);
-}
-
-let before: Samples | undefined;
-let lookedAt = 0;
-
+/** Look at the figures again and again, while the page is seen. */
 async function look(): Promise<void> {
-  try {
-    const [now, at] = [parse(await metrics()), performance.now()];
-    if (before !== undefined) {
-      const rows = figures(now, before, (at - lookedAt) / 1000).map(([name, value]) => {
-        const row = document.createElement("div");
-        const [term, detail] = ["dt", "dd"].map((tag) => document.createElement(tag));
-        term?.append(name);
-        detail?.append(value);
-        row.append(...[term, detail].filter((e) => e !== undefined));
-        return row;
-      });
-      find("figures").replaceChildren(...rows);
+  if (!document.hidden) {
+    try {
+      looks.add(parse(await metrics()), performance.now());
+      drawFigures(looks.figures());
+      if (find("model").textContent === "") await introduce();
+    } catch (error) {
+      tell(error);
     }
-    [before, lookedAt] = [now, at];
-  } catch (error) {
-    tell(error);
   }
   window.setTimeout(() => void look(), LOOK_MS);
+}
+
+async function introduce(): Promise<void> {
+  const { model, device, version } = await health();
+  find("model").textContent = `Tabwise ${version}: ${model}, on ${device}`;
 }
 
 const colours = HighlightStyle.define([
@@ -101,13 +84,14 @@ const colours = HighlightStyle.define([
   { tag: tags.comment, color: "var(--quiet)" },
 ]);
 
+const button = find<HTMLButtonElement>("take");
 const view = new EditorView({
   parent: find("editor"),
   state: EditorState.create({
     doc: EXAMPLE,
     selection: { anchor: EXAMPLE.length },
     extensions: [
-      ghostText(ask),
+      ghostText(ask, (shown) => (button.disabled = !shown)),
       lineNumbers(),
       EditorView.lineWrapping,
       history(),
@@ -121,11 +105,17 @@ const view = new EditorView({
   }),
 });
 
+button.addEventListener("click", () => {
+  take(view);
+  view.focus();
+});
+
 find("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  keepKey((find("key") as HTMLInputElement).value);
+  keepKey(find<HTMLInputElement>("key").value);
   find("key-form").hidden = true;
-  say("Type to see a suggestion.");
+  say("");
+  view.focus();
 });
 
 view.focus();

@@ -17,7 +17,7 @@ from tabwise_server import __version__
 from tabwise_server.serving.admission.receiving import DEADLINE_HEADER, SESSION_HEADER
 from tabwise_server.serving.apis.llamacpp import MAX_INDENT
 from tabwise_server.serving.apis.openai import MAX_CHOICES
-from tabwise_server.serving.apis.playground import TokenizeRequest
+from tabwise_server.serving.apis.playground import Suggested, SuggestRequest
 from tabwise_server.serving.apis.schemas import (
     ANY_COUNT,
     ERROR,
@@ -110,11 +110,10 @@ def _completions() -> dict[str, Any]:
 def _others() -> dict[str, Any]:
     json_object = {"application/json": {"schema": OBJECT}}
     return {
-        "/v1/tabwise/tokenize": _post(
-            "A text's tokens, for the playground",
-            schema_of(TokenizeRequest),
-            OBJECT,
-            headers={},
+        "/v1/tabwise/suggest": _post(
+            "What an editor would show, for the playground",
+            schema_of(SuggestRequest),
+            schema_of(Suggested),
         ),
         "/v1/models": _get("OpenAI's list of models", json_object),
         "/health": _get("What is served", json_object),

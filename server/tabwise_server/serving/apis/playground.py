@@ -1,4 +1,5 @@
-"""The playground: its plain files at `/`, and a text's tokens as the model sees them.
+"""The playground: its plain files at `/`, and suggestions as an editor shows them, with
+what the model saw for them.
 
 The page holds nothing secret, so it is shown to everyone; what it asks needs the key.
 """
@@ -6,16 +7,25 @@ The page holds nothing secret, so it is shown to everyone; what it asks needs th
 from __future__ import annotations
 
 import secrets
+import time
+from collections.abc import Iterable
 from importlib.resources import files
+from typing import Literal
 
 import attrs
 from aiohttp import web
 
-from tabwise_server.serving.admission.receiving import holding_place, read_json
+from tabwise_model.tokenizer import SENTINELS, Tokenizer
+from tabwise_server.serving.admission.receiving import a_place, read_json
+from tabwise_server.serving.apis.ours import question_of
+from tabwise_server.serving.apis.text import decode_whole
 from tabwise_server.serving.app_keys import SERVICE
-from tabwise_server.wire import structure
+from tabwise_server.suggest.levels import threshold
+from tabwise_server.suggest.place import Place
+from tabwise_server.suggest.prompt import PromptOptions, build_request, worth_asking
+from tabwise_server.suggest.shape import ShapeOptions, shape
+from tabwise_server.wire import MAX_NAME, AtMost, structure
 
-TOKENIZE_CHARS = 20_000
 _FILES = (
     ("/playground.js", "text/javascript"),
     ("/playground.css", "text/css"),
@@ -23,18 +33,50 @@ _FILES = (
 
 
 @attrs.frozen(kw_only=True)
-class TokenizeRequest:
-    """POST /v1/tabwise/tokenize; of a longer text, the last TOKENIZE_CHARS count."""
+class SuggestRequest:
+    """POST /v1/tabwise/suggest: Python around a cursor, and how sure the model must be.
+    session: as in CompletionRequest."""
+
+    prefix: str
+    suffix: str = ""
+    session: str | None = attrs.field(default=None, validator=AtMost(MAX_NAME))
+    level: Literal["quiet", "balanced", "eager"] = "balanced"
+
+
+@attrs.frozen(kw_only=True)
+class Piece:
+    """A token: its id and its text. cached: the prefix cache held it; sentinel: it
+    stands for no text, and `text` is its name. Bytes of a character that is split show
+    as U+FFFD."""
+
+    id: int
+    text: str
+    cached: bool = False
+    sentinel: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Suggested:
+    """text: what an editor would show, "" for nothing. raw: what the model wrote, of
+    `pieces`. prompt: what it read; the last piece of the text is written anew, and
+    `healed` is how much of it had been typed. threshold: of the level."""
 
     text: str
+    raw: str
+    confidence: float
+    threshold: float
+    pieces: list[Piece]
+    prompt: list[Piece]
+    healed: str
+    latency_ms: float
 
 
 def add_playground(app: web.Application) -> None:
-    """Serve the page, its files, and the route that it alone needs."""
+    """Serve the page, its files, and the route that it asks."""
     app.router.add_get("/", index)
     for path, _ in _FILES:
         app.router.add_get(path, asset)
-    app.router.add_post("/v1/tabwise/tokenize", tokenize)
+    app.router.add_post("/v1/tabwise/suggest", suggest)
 
 
 async def index(request: web.Request) -> web.Response:
@@ -59,15 +101,43 @@ async def asset(request: web.Request) -> web.Response:
     return web.Response(text=text, content_type=kind, headers=headers)
 
 
-async def tokenize(request: web.Request) -> web.Response:
-    """The pieces of a text: {"tokens": [{"id", "text"}]}; bytes of a character that is
-    split show as U+FFFD."""
-    with holding_place(request):
-        wanted = structure(TokenizeRequest, await read_json(request))
-        tokenizer = request.app[SERVICE].checkpoint.tokenizer
-        ids = tokenizer.encode(wanted.text[-TOKENIZE_CHARS:])
-        pieces = [{"id": i, "text": tokenizer.decode([i])} for i in ids]
-        return web.json_response({"tokens": pieces})
+async def suggest(request: web.Request) -> web.Response:
+    """POST /v1/tabwise/suggest"""
+    async with a_place(request) as ticket:
+        wanted = structure(SuggestRequest, await read_json(request))
+        place = Place(prefix=wanted.prefix, suffix=wanted.suffix, language="python")
+        service = request.app[SERVICE]
+        model = service.keeper.model
+        question = question_of(build_request(place, PromptOptions()))
+        result = await service.answer(question, ticket.until(None, wanted.session))
+        raw, confidence = decode_whole(result.text), result.probability or 0.0
+        options = ShapeOptions(min_confidence=threshold(wanted.level))
+        text = shape(raw, place, confidence, options) if worth_asking(place) else None
+        prompt = model.prompt(question)
+        tokenizer = model.checkpoint.tokenizer
+        answer = Suggested(
+            text=text or "",
+            raw=raw,
+            confidence=confidence,
+            threshold=options.min_confidence,
+            pieces=_pieces(tokenizer, result.tokens),
+            prompt=_pieces(tokenizer, prompt.ids, result.cached_tokens),
+            healed=prompt.heal.decode("utf-8", "replace"),
+            latency_ms=round((time.monotonic() - ticket.received) * 1000, 1),
+        )
+        return web.json_response(attrs.asdict(answer))
+
+
+def _pieces(tokenizer: Tokenizer, ids: Iterable[int], cached: int = 0) -> list[Piece]:
+    """Tokens to be looked at, of which the first `cached` were in the cache."""
+    return [_piece(tokenizer, id, n < cached) for n, id in enumerate(ids)]
+
+
+def _piece(tokenizer: Tokenizer, id: int, cached: bool) -> Piece:
+    if id not in tokenizer.sentinels:
+        return Piece(id=id, text=tokenizer.decode([id]), cached=cached)
+    name = SENTINELS[id - tokenizer.vocab_size]  # they are the last ids, in this order
+    return Piece(id=id, text=name, cached=cached, sentinel=True)
 
 
 def _read(name: str) -> str:

@@ -10,7 +10,7 @@ import attrs
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.engine import Engine
 from tabwise_model.infill import MIN_PROMPT, Hole, Infiller
-from tabwise_model.prompt import plain_prompt
+from tabwise_model.prompt import Prompt, plain_prompt
 from tabwise_model.request import Generation, GenerationRequest, Progress
 from tabwise_model.runners.protocol import Runner
 from tabwise_server.serving.engine.bridge import EngineBridge
@@ -66,6 +66,11 @@ class ServedModel:
             progress=progress,
         )
         return await self.bridge.generate(request)
+
+    def prompt(self, question: Question) -> Prompt:
+        """What the model reads for it."""
+        request = self._request(question)
+        return Prompt(request.prompt, request.heal)
 
     def _request(self, question: Question) -> GenerationRequest:
         """Tokenised; its id and what concerns the asker are yet to be filled in."""

@@ -7,7 +7,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -41,6 +47,7 @@ class Metrics:
         ):
             gauge = Gauge(name, text, registry=self._registry)
             gauge.set_function(partial(operator.attrgetter(read), places))
+        ProcessCollector(registry=self._registry)  # memory, CPU time, open files
         self._registry.register(_EngineCollector(keeper))
         self._registry.register(_CacheCollector(cache))
         self.requests = self._counter(
