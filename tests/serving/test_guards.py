@@ -178,6 +178,7 @@ async def test_prompts_and_completions_never_reach_the_log(
             status, answer = await backend.post("/complete", {"code": "s3cret"})
         assert (status, answer["error"]["code"]) == (500, "internal_error")
         assert "s3cret" not in str(answer)
+        assert "s3cret" not in (await backend.get("/metrics"))[1]
     assert "by the test" in caplog.text
     assert "KeyError in POST /complete" in caplog.text
     assert "s3cret" not in caplog.text

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
+from support.backend import HeldRunner, running_backend, until
 from tabwise_model.request import Generation, Progress
 from tabwise_server.serving.apis.streaming import Piece, answer_events
 
@@ -32,6 +34,28 @@ async def test_work_stops_when_a_write_finds_nobody() -> None:
             await answer_events(request, [start], events)
     async with asyncio.timeout(5):
         await stopped.wait()
+
+
+async def test_a_client_that_does_not_read_is_sent_away_and_its_work_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(self: web.StreamResponse, data: bytes) -> None:
+        await asyncio.Event().wait()
+
+    runner = HeldRunner()
+    async with running_backend(runner, write_timeout_s=0.05) as backend:
+        body = {"prompt": "x = ", "max_tokens": 400, "stream": True, "temperature": 0}
+        with monkeypatch.context() as patch:
+            patch.setattr(web.StreamResponse, "write", never)
+            with pytest.raises(aiohttp.ClientError):
+                async with backend.http.post(
+                    f"{backend.url}/v1/completions", json=body
+                ) as response:
+                    await response.read()
+            counters = backend.service.engine.counters
+            await until(lambda: counters.cancelled == 1)
+        assert backend.service.places.taken == 0
+        assert await backend.metric("tabwise_client_disconnects_total") == 1
 
 
 async def _no_response(request: web.Request) -> web.StreamResponse:
