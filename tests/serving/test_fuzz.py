@@ -14,7 +14,7 @@ from support.language_server import isolated
 from tabwise_server.bench.processes import tabwise_serve
 from tabwise_server.serving.apis.openapi import document
 
-CASES = int(os.environ.get("TABWISE_FUZZ_CASES", "200"))
+CASES = int(os.environ.get("TABWISE_FUZZ_CASES", "120"))
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 
 
