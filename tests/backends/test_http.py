@@ -157,7 +157,7 @@ async def test_a_key_is_in_no_error_and_no_repr(
         endpoint = Endpoint(server.url, SECRET)
         assert SECRET not in repr(endpoint)
         with pytest.raises(
-            Unauthorized, match=r"who\?; check backend\.api_key"
+            Unauthorized, match=r"refuses the key \(who\?\); check backend\.api_key"
         ) as told:
             await endpoint.call("GET", "/health", None, 5)
         assert SECRET not in str(told.value)

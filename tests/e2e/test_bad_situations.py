@@ -70,7 +70,7 @@ async def test_an_editor_is_told_that_the_key_is_refused(
         client.open(URI, "x = ")
         assert (await client.inline_completion(URI, (0, 4))).text is None
         [reason] = reasons(client)
-    assert guarded.url in reason
+    assert f"{guarded.url} refuses the key" in reason
     assert "check backend.api_key" in reason
     assert "not-the-right-key" not in reason
 
@@ -79,7 +79,7 @@ def test_doctor_says_that_the_key_is_refused(tmp_path: Path, guarded: Served) ->
     environment = isolated(tmp_path, TABWISE_BACKEND_URL=guarded.url)
     done = tabwise(environment, "doctor")
     assert done.returncode == 1
-    assert "send the API key" in done.stdout
+    assert f"{guarded.url} asks for a key" in done.stdout
     assert "-> set backend.api_key" in done.stdout
 
 

@@ -147,7 +147,8 @@ class DaemonBackend:
                 return client
             if process.poll():  # status 0: another daemon lives, and is loading
                 raise BackendUnavailable(
-                    f"the daemon ended with status {process.returncode}: {last_words()}"
+                    f"the daemon ended with status {process.returncode}: "
+                    + (last_words() or "it said nothing")
                 )
             await asyncio.sleep(POLL_S)
         raise BackendUnavailable("the daemon is not ready yet")
@@ -223,12 +224,12 @@ def output_file() -> Path:
 
 
 def last_words() -> str:
-    """The last line of the daemon's output."""
+    """The last line of the daemon's output, "" for none."""
     try:
         text = output_file().read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
-        return "it left no output"
-    return text.rpartition("\n")[2] or "it said nothing"
+        return ""
+    return text.rpartition("\n")[2]
 
 
 def _is_zombie(pid: int) -> bool:

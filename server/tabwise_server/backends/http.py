@@ -168,7 +168,10 @@ class Endpoint:
         said = message_of(await response.read())
         text = f"{self.url}: {said or f'HTTP status {status}'}"
         if status in (401, 403):
-            return Unauthorized(f"{text}; check backend.api_key")
+            has_key = "Authorization" in self._headers
+            does = "refuses the key" if has_key else "asks for a key"
+            what = f"{self.url} {does} ({said or status})"
+            return Unauthorized(f"{what}; check backend.api_key")
         if status == 504:
             return DeadlineExceeded(text)
         if status in (429, 503):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(attrs.asdict(result)))
     elif result.text is not None:
         print(result.text)
+    else:
+        print("nothing fit to show here", file=sys.stderr)
     return 0
 
 

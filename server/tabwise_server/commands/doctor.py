@@ -159,7 +159,8 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
     state = read_state()
     if state is None:
         said = last_words()
-        yield Finding("daemon", f"not running; an editor starts it ({said})")
+        why = f"; the last one said: {said}" if said else ""
+        yield Finding("daemon", f"not running; an editor starts it{why}")
     elif not process_exists(state.pid):
         yield Finding("daemon", "ended unasked; the next start replaces it")
     else:
