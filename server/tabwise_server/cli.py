@@ -49,6 +49,10 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "tune": ("tabwise_training.tune", "tune the checkpoint on your own code"),
         "quantize": ("tabwise_training.quantize", "turn a checkpoint into INT8 or INT4"),
+        "prune": (
+            "tabwise_training.prune",
+            "leave out layers, heads and channels, and recover",
+        ),
         "import": (
             "tabwise_training.import_checkpoint",
             "read a Hugging Face folder",

@@ -99,7 +99,7 @@ def load_config(file: Path, flags: Sequence[str] = ()) -> TrainConfig:
         raise TrainingError(f"cannot read {file}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise TrainingError(f"{file} is not TOML: {error}") from error
-    _apply_flags(data, flags)
+    apply_flags(data, flags)
     return structure_config(data, str(file))
 
 
@@ -112,7 +112,8 @@ def structure_config(data: dict[str, Any], source: str) -> TrainConfig:
         ) from error
 
 
-def _apply_flags(data: dict[str, Any], flags: Sequence[str]) -> None:
+def apply_flags(data: dict[str, Any], flags: Sequence[str]) -> None:
+    """Put `--section.key value` pairs into a recipe. Raises TrainingError."""
     pairs = list(flags)
     while pairs:
         name = pairs.pop(0)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tabwise_model.checkpoint import CheckpointError
-from tabwise_training.config import load_config
+from tabwise_training.config import TrainConfig, load_config
 from tabwise_training.errors import TrainingError
 from tabwise_training.processes import join_processes
-from tabwise_training.trainer import Trainer
+from tabwise_training.trainer import MakeLoss, SummedLoss, Trainer
 
 ERRORS = (TrainingError, CheckpointError)
 
@@ -29,10 +29,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
+    return 0 if train(config, arguments.stop_after_s) else 130
+
+
+def train(
+    config: TrainConfig,
+    stop_after_s: float | None = None,
+    make_loss: MakeLoss = SummedLoss,
+) -> bool:
+    """Run the recipe, or go on with it; returns whether it is finished."""
     with join_processes(config.run) as processes:
-        trainer = Trainer(config, processes)
+        trainer = Trainer(config, processes, make_loss)
         _stop_on_signals(trainer)
-        return 0 if trainer.train(arguments.stop_after_s) else 130
+        return trainer.train(stop_after_s)
 
 
 def _stop_on_signals(trainer: Trainer) -> None:

@@ -61,10 +61,21 @@ class SummedLoss(nn.Module):
         return head_cross_entropy(hidden, self.model.embed.weight, targets)
 
 
-class Trainer:
-    """A run of a recipe. Set `stopping` to end it, saved, after the current step."""
+MakeLoss = Callable[[GPT], nn.Module]
 
-    def __init__(self, config: TrainConfig, processes: Processes) -> None:
+
+class Trainer:
+    """A run of a recipe. Set `stopping` to end it, saved, after the current step.
+
+    make_loss: what is minimised, called as a `SummedLoss`.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        processes: Processes,
+        make_loss: MakeLoss = SummedLoss,
+    ) -> None:
         self.stopping = False
         self._config = config
         self._processes = processes
@@ -82,7 +93,7 @@ class Trainer:
         self._model = initial_model(self._run.init_from, shape, self._tokenizer).to(
             processes.device
         )
-        self._loss = self._wrap(SummedLoss(self._model))
+        self._loss = self._wrap(make_loss(self._model))
         self._optimizers = Optimizers(self._model, config.optim)
         # float16 gradients underflow without it; elsewhere it does nothing
         self._scaler = torch.amp.GradScaler(

@@ -1,0 +1,204 @@
+"""`tabwise prune`: a checkpoint without its least important layers, heads and channels.
+
+Each is measured on code from the prepared corpus, on the model as it is by then: layers
+first, then heads, then MLP channels. What is left is trained on for a while, as any
+run: in a folder of its own, to be gone on with after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from tabwise_model.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    count_parameters,
+    load_checkpoint,
+    save_checkpoint,
+)
+from tabwise_model.gpt import GPT
+from tabwise_model.quantize import check_finite, dequantize_checkpoint
+from tabwise_training.calibration import calibration_rows
+from tabwise_training.config import TrainConfig, apply_flags, structure_config
+from tabwise_training.data import Documents, Rows, plain_rows
+from tabwise_training.destination import add_force, check_folder
+from tabwise_training.errors import TrainingError
+from tabwise_training.pruning.cut import keep_channels, keep_heads, keep_layers
+from tabwise_training.pruning.importance import (
+    channel_importance,
+    head_importance,
+    least_important_layers,
+)
+from tabwise_training.pruning.plan import (
+    Plan,
+    choose_channels,
+    choose_heads,
+    plan_for,
+)
+from tabwise_training.quantize import find_checkpoint
+from tabwise_training.run_state import steps_on_disk
+from tabwise_training.train import train
+from tabwise_training.tuning.tuner import rows_bits_per_byte
+
+ERRORS = (TrainingError, CheckpointError)
+ROWS = 32  # to weigh on, each as long as the context
+JUDGED_ROWS = 32  # of the validation split
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("checkpoint", help="a checkpoint's folder or name, or a run's")
+    add("--out", type=Path, required=True, help="folder to write")
+    add("--layers", type=int, help="layers that stay")
+    add("--heads", type=int, help="query heads that stay in each layer")
+    add("--kv-heads", type=int, help="KV heads that stay in each layer")
+    add("--mlp", type=int, help="MLP channels that stay in each layer")
+    add("--rows", type=int, default=ROWS, help=f"of code to weigh on ({ROWS})")
+    add("--no-recovery", action="store_true", help="only cut, train no further")
+    add_force(parser)
+    parser.set_defaults(overrides=[])
+    parser.epilog = (
+        "Any --section.key VALUE overrides the recipe of the recovery, such as "
+        "--data.folder PREPARED or --run.steps 1000."
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    source = find_checkpoint(arguments.checkpoint)
+    check_folder(arguments.out, force=arguments.force, source=source)
+    if arguments.rows < 1:
+        raise TrainingError(f"--rows must be at least 1, got {arguments.rows}")
+    whole = dequantize_checkpoint(load_checkpoint(source))
+    check_finite(whole)
+    plan = plan_for(
+        whole.config,
+        layers=arguments.layers,
+        heads=arguments.heads,
+        kv_heads=arguments.kv_heads,
+        channels=arguments.mlp,
+    )
+    recipe = recovery_recipe(whole, arguments.out, arguments.overrides)
+    folder = Path(recipe.data.folder)
+    rows = calibration_rows(whole, folder, arguments.rows)
+    judged = _validation_rows(whole, folder)
+    _say("whole", whole, judged)
+    cut, record = prune(whole, plan, rows)
+    _say("cut", cut, judged)
+    cut = attrs.evolve(
+        cut, provenance={**whole.provenance, "pruned": {"from": whole.digest, **record}}
+    )
+    if not arguments.no_recovery:
+        recovered = recover(cut, recipe)
+        if recovered is None:
+            return 130
+        cut = attrs.evolve(cut, tensors=recovered.tensors)
+        _say("recovered", cut, judged)
+    save_checkpoint(arguments.out, cut)
+    print(f"written to {arguments.out}")
+    return 0
+
+
+def prune(
+    checkpoint: Checkpoint, plan: Plan, rows: Rows
+) -> tuple[Checkpoint, dict[str, Any]]:
+    """(what the plan leaves of the float32 checkpoint, a record of what went)."""
+    end = checkpoint.tokenizer.end
+    record: dict[str, Any] = {"rows": len(rows)}
+    config = checkpoint.config
+    if plan.layers < config.n_layer:
+        gone = least_important_layers(
+            _model_of(checkpoint), rows, end, config.n_layer - plan.layers
+        )
+        record["layers"] = gone
+        kept = sorted(set(range(config.n_layer)) - set(gone))
+        checkpoint = keep_layers(checkpoint, kept)
+    if (plan.heads, plan.kv_heads) != (config.n_head, config.n_kv_head):
+        importance = head_importance(_model_of(checkpoint), rows, end)
+        heads = choose_heads(importance, config, plan)
+        record["heads_kept"] = [
+            [h for group in g.values() for h in group] for g in heads
+        ]
+        checkpoint = keep_heads(checkpoint, heads)
+    if plan.channels < config.mlp_hidden:
+        importance = channel_importance(_model_of(checkpoint), rows, end)
+        record["mlp_hidden"] = [config.mlp_hidden, plan.channels]
+        checkpoint = keep_channels(checkpoint, choose_channels(importance, plan))
+    return checkpoint, record
+
+
+def recover(cut: Checkpoint, recipe: TrainConfig) -> Checkpoint | None:
+    """The checkpoint trained on by the recipe; None if that was interrupted."""
+    _begin_with(cut, Path(recipe.run.init_from), Path(recipe.run.out))
+    shape = attrs.asdict(cut.config)
+    del shape["vocab_size"], shape["norm_eps"]
+    recipe = attrs.evolve(recipe, model=attrs.evolve(recipe.model, **shape))
+    if not train(recipe):
+        return None
+    return load_checkpoint(steps_on_disk(Path(recipe.run.out))[-1])
+
+
+def _begin_with(cut: Checkpoint, folder: Path, run: Path) -> None:
+    """Save what the run starts from. Raises TrainingError if it has already started
+    from something else."""
+    if steps_on_disk(run):
+        before = load_checkpoint(folder).tensors if folder.is_dir() else {}
+        if before.keys() != cut.tensors.keys() or not all(
+            np.array_equal(before[name], array) for name, array in cut.tensors.items()
+        ):
+            raise TrainingError(
+                f"{run} is the recovery of another model; delete it, or name another "
+                "folder with --run.out"
+            )
+    save_checkpoint(folder, cut)
+
+
+def recovery_recipe(checkpoint: Checkpoint, out: Path, flags: list[str]) -> TrainConfig:
+    """Low rates and a long fall, in a folder beside `out`; flags override it.
+
+    The model is the checkpoint's own, to be replaced by what is left of it.
+    """
+    run = out.with_name(f"{out.name}-recovery")
+    model = attrs.asdict(checkpoint.config)
+    del model["vocab_size"], model["norm_eps"]
+    data: dict[str, Any] = {
+        "model": model,
+        "data": {},
+        "optim": {"muon_lr": 0.006, "adam_lr": 1e-3},
+        "run": {
+            "out": str(run),
+            "init_from": str(run / "cut"),
+            "steps": 500,
+            "batch_tokens": 16 * checkpoint.config.block_size,
+            "warmup_steps": 20,
+            "decay_share": 0.9,
+            "final_lr": 0.02,
+            "eval_every": 100,
+            "save_every": 100,
+        },
+    }
+    apply_flags(data, flags)
+    return structure_config(data, "the recipe of the recovery")
+
+
+def _model_of(checkpoint: Checkpoint) -> GPT:
+    model = GPT(checkpoint.config).eval()
+    model.load_tensors(checkpoint.tensors)
+    return model
+
+
+def _validation_rows(checkpoint: Checkpoint, folder: Path) -> Rows:
+    tokenizer = checkpoint.tokenizer
+    documents = Documents(folder, "val", tokenizer)
+    block = checkpoint.config.block_size
+    return plain_rows(documents, tokenizer, block, JUDGED_ROWS)
+
+
+def _say(label: str, checkpoint: Checkpoint, rows: Rows) -> None:
+    bits = rows_bits_per_byte(_model_of(checkpoint), checkpoint.tokenizer, rows)
+    count = count_parameters(checkpoint.config) / 1e6
+    print(f"{label:10} {count:7.2f}M weights {bits:7.4f} bits per byte", flush=True)
