@@ -53,6 +53,10 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "tabwise_training.prune",
             "leave out layers, heads and channels, and recover",
         ),
+        "distil": (
+            "tabwise_training.distil",
+            "train a smaller model on a larger one's probabilities",
+        ),
         "import": (
             "tabwise_training.import_checkpoint",
             "read a Hugging Face folder",

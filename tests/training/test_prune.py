@@ -1,6 +1,7 @@
 """Pruning: what is measured, what is cut, and the whole command."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 from support.models import LLAMA, SHAPES, checkpoint_of, random_checkpoint
 from tabwise_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tabwise_model.config import Family, ModelConfig
-from tabwise_model.gpt import GPT
 from tabwise_model.runners.protocol import Chunk, Logits
 from tabwise_model.runners.torch import TorchRunner
 from tabwise_server.cli import main
@@ -32,6 +32,7 @@ from tabwise_training.pruning.plan import (
     plan_for,
 )
 from tabwise_training.train import train
+from tabwise_training.validation import model_of
 
 TRAINED = attrs.evolve(LLAMA, vocab_size=320)  # as training rounds it up
 THREE_LAYERS = attrs.evolve(LLAMA, n_layer=3)
@@ -48,12 +49,6 @@ def with_zeros(checkpoint: Checkpoint, *places: tuple[str, Any]) -> Checkpoint:
         tensors[name] = tensors[name].copy()
         tensors[name][index] = 0
     return attrs.evolve(checkpoint, tensors=tensors)
-
-
-def model_of(checkpoint: Checkpoint) -> GPT:
-    model = GPT(checkpoint.config).eval()
-    model.load_tensors(checkpoint.tensors)
-    return model
 
 
 def logits(checkpoint: Checkpoint) -> Logits:
@@ -250,7 +245,7 @@ def test_an_interrupted_recovery_writes_nothing_and_goes_on(
     saved: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(command, "train", lambda config: train(config, 1e-9))
+        patch.setattr(command, "train", partial(train, stop_after_s=1e-9))
         assert pruned(saved, prepared, *SMALLER) == 130
     assert not saved.with_name("less").exists()
     assert pruned(saved, prepared, *SMALLER) == 0

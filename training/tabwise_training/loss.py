@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -12,8 +13,25 @@ CPU_CHUNK = 512  # rows; a fifth faster than 1,024 at a vocabulary of 8,192, for
 GPU_CHUNK = 8192
 
 
+@attrs.frozen
+class Teacher:
+    """Another model's final states (..., C') of the same tokens, its head (V, C'), and
+    how much what it expects counts beside the tokens themselves, 0..1."""
+
+    hidden: Tensor
+    weight: Tensor
+    share: float
+
+    def expects(self, rows: slice) -> Tensor:
+        """(rows, V): its probabilities, times the share."""
+        hidden = self.hidden.flatten(0, -2)[rows]
+        logits = hidden @ self.weight.to(hidden.dtype).T
+        return torch.softmax(logits.float(), dim=1).mul_(self.share)
+
+
 class HeadCrossEntropy(torch.autograd.Function):
-    """Sum of -log softmax(hidden @ weight.T)[target] over targets that count.
+    """Sum of -log softmax(hidden @ weight.T)[target] over targets that count; with a
+    teacher, against what it expects and the target in its share.
 
     Logits exist for `chunk` rows at a time and their gradient is formed at once, so a
     batch of N tokens needs chunk × V floats, not 3 × N × V.
@@ -21,7 +39,12 @@ class HeadCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        chunk: int,
+        teacher: Teacher | None,
     ) -> Tensor:
         """hidden (N, C), weight (V, C), targets (N,) -> () float32."""
         with torch.autocast(hidden.device.type, enabled=False):
@@ -31,7 +54,9 @@ class HeadCrossEntropy(torch.autograd.Function):
             total = torch.zeros((), device=hidden.device)
             for start in range(0, len(hidden), chunk):
                 rows = slice(start, start + chunk)
-                loss, grad = _softmax_loss(hidden[rows] @ head.T, targets[rows])
+                soft = None if teacher is None else teacher.expects(rows)
+                logits = hidden[rows] @ head.T
+                loss, grad = _softmax_loss(logits, targets[rows], soft)
                 total += loss
                 grad_hidden[rows] = grad @ head
                 grad_weight += grad.T @ hidden[rows]
@@ -39,32 +64,47 @@ class HeadCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_weight * grads[0], None, None
+        return grad_hidden * grads[0], grad_weight * grads[0], None, None, None
 
 
 def head_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int | None = None
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    chunk: int = 1024,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     """Summed loss in nats; see `HeadCrossEntropy`. hidden (..., C), targets (...)."""
-    chunk = chunk or (CPU_CHUNK if hidden.device.type == "cpu" else GPU_CHUNK)
     loss: Tensor = HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden.flatten(0, -2), weight, targets.flatten(), chunk
+        hidden.flatten(0, -2), weight, targets.flatten(), chunk, teacher
     )
     return loss
 
 
-def _softmax_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed loss of logits (N, V), and its gradient in logits' dtype."""
+def _softmax_loss(
+    logits: Tensor, targets: Tensor, soft: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Summed loss of logits (N, V), and its gradient in logits' dtype.
+
+    soft: (N, V), what is expected besides the targets; what its rows leave of 1 is the
+    targets' part.
+    """
     counts = targets != IGNORE
     safe = targets.clamp(min=0)[:, None]
     p = logits.float()
-    chosen = p.gather(1, safe).squeeze(1)
+    wanted = p.gather(1, safe).squeeze(1)
+    if soft is not None:
+        of_target = 1 - soft.sum(dim=1)
+        wanted = wanted * of_target + (soft * p).sum(dim=1)
     top = p.amax(dim=1, keepdim=True)
     p = p.sub_(top).exp_() if p is logits else (p - top).exp_()
     norm = p.sum(dim=1, keepdim=True)
-    loss = ((norm.log() + top).squeeze(1) - chosen)[counts].sum()
+    loss = ((norm.log() + top).squeeze(1) - wanted)[counts].sum()
     p.div_(norm)
-    p.scatter_add_(1, safe, torch.full_like(safe, -1, dtype=p.dtype))
+    if soft is None:
+        p.scatter_add_(1, safe, torch.full_like(safe, -1, dtype=p.dtype))
+    else:
+        p.sub_(soft).scatter_add_(1, safe, -of_target[:, None])
     return loss, p.mul_(counts[:, None]).to(logits.dtype)

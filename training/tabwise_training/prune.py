@@ -17,15 +17,13 @@ import numpy as np
 from tabwise_model.checkpoint import (
     Checkpoint,
     CheckpointError,
-    count_parameters,
     load_checkpoint,
     save_checkpoint,
 )
-from tabwise_model.gpt import GPT
 from tabwise_model.quantize import check_finite, dequantize_checkpoint
 from tabwise_training.calibration import calibration_rows
 from tabwise_training.config import TrainConfig, apply_flags, structure_config
-from tabwise_training.data import Documents, Rows, plain_rows
+from tabwise_training.data import Rows
 from tabwise_training.destination import add_force, check_folder
 from tabwise_training.errors import TrainingError
 from tabwise_training.pruning.cut import keep_channels, keep_heads, keep_layers
@@ -43,11 +41,10 @@ from tabwise_training.pruning.plan import (
 from tabwise_training.quantize import find_checkpoint
 from tabwise_training.run_state import steps_on_disk
 from tabwise_training.train import train
-from tabwise_training.tuning.tuner import rows_bits_per_byte
+from tabwise_training.validation import model_of, say_bits, validation_rows
 
 ERRORS = (TrainingError, CheckpointError)
 ROWS = 32  # to weigh on, each as long as the context
-JUDGED_ROWS = 32  # of the validation split
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -85,19 +82,19 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = recovery_recipe(whole, arguments.out, arguments.overrides)
     folder = Path(recipe.data.folder)
     rows = calibration_rows(whole, folder, arguments.rows)
-    judged = _validation_rows(whole, folder)
-    _say("whole", whole, judged)
+    judged = validation_rows(whole, folder)
+    say_bits("whole", whole, judged)
     cut, record = prune(whole, plan, rows)
-    _say("cut", cut, judged)
-    cut = attrs.evolve(
-        cut, provenance={**whole.provenance, "pruned": {"from": whole.digest, **record}}
-    )
-    if not arguments.no_recovery:
-        recovered = recover(cut, recipe)
+    say_bits("cut", cut, judged)
+    record |= {"from": whole.digest, "before": dict(whole.provenance)}
+    if arguments.no_recovery:
+        cut = attrs.evolve(cut, provenance={"pruned": record})
+    else:
+        recovered = recover(cut, recipe, {"pruned": record})
         if recovered is None:
             return 130
-        cut = attrs.evolve(cut, tensors=recovered.tensors)
-        _say("recovered", cut, judged)
+        cut = recovered
+        say_bits("recovered", cut, judged)
     save_checkpoint(arguments.out, cut)
     print(f"written to {arguments.out}")
     return 0
@@ -112,32 +109,34 @@ def prune(
     config = checkpoint.config
     if plan.layers < config.n_layer:
         gone = least_important_layers(
-            _model_of(checkpoint), rows, end, config.n_layer - plan.layers
+            model_of(checkpoint), rows, end, config.n_layer - plan.layers
         )
         record["layers"] = gone
         kept = sorted(set(range(config.n_layer)) - set(gone))
         checkpoint = keep_layers(checkpoint, kept)
     if (plan.heads, plan.kv_heads) != (config.n_head, config.n_kv_head):
-        importance = head_importance(_model_of(checkpoint), rows, end)
+        importance = head_importance(model_of(checkpoint), rows, end)
         heads = choose_heads(importance, config, plan)
         record["heads_kept"] = [
             [h for group in g.values() for h in group] for g in heads
         ]
         checkpoint = keep_heads(checkpoint, heads)
     if plan.channels < config.mlp_hidden:
-        importance = channel_importance(_model_of(checkpoint), rows, end)
+        importance = channel_importance(model_of(checkpoint), rows, end)
         record["mlp_hidden"] = [config.mlp_hidden, plan.channels]
         checkpoint = keep_channels(checkpoint, choose_channels(importance, plan))
     return checkpoint, record
 
 
-def recover(cut: Checkpoint, recipe: TrainConfig) -> Checkpoint | None:
+def recover(
+    cut: Checkpoint, recipe: TrainConfig, story: dict[str, Any]
+) -> Checkpoint | None:
     """The checkpoint trained on by the recipe; None if that was interrupted."""
     _begin_with(cut, Path(recipe.run.init_from), Path(recipe.run.out))
     shape = attrs.asdict(cut.config)
     del shape["vocab_size"], shape["norm_eps"]
     recipe = attrs.evolve(recipe, model=attrs.evolve(recipe.model, **shape))
-    if not train(recipe):
+    if not train(recipe, story=story):
         return None
     return load_checkpoint(steps_on_disk(Path(recipe.run.out))[-1])
 
@@ -183,22 +182,3 @@ def recovery_recipe(checkpoint: Checkpoint, out: Path, flags: list[str]) -> Trai
     }
     apply_flags(data, flags)
     return structure_config(data, "the recipe of the recovery")
-
-
-def _model_of(checkpoint: Checkpoint) -> GPT:
-    model = GPT(checkpoint.config).eval()
-    model.load_tensors(checkpoint.tensors)
-    return model
-
-
-def _validation_rows(checkpoint: Checkpoint, folder: Path) -> Rows:
-    tokenizer = checkpoint.tokenizer
-    documents = Documents(folder, "val", tokenizer)
-    block = checkpoint.config.block_size
-    return plain_rows(documents, tokenizer, block, JUDGED_ROWS)
-
-
-def _say(label: str, checkpoint: Checkpoint, rows: Rows) -> None:
-    bits = rows_bits_per_byte(_model_of(checkpoint), checkpoint.tokenizer, rows)
-    count = count_parameters(checkpoint.config) / 1e6
-    print(f"{label:10} {count:7.2f}M weights {bits:7.4f} bits per byte", flush=True)

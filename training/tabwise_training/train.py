@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,12 @@ def train(
     config: TrainConfig,
     stop_after_s: float | None = None,
     make_loss: MakeLoss = SummedLoss,
+    story: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Run the recipe, or go on with it; returns whether it is finished."""
+    """Run the recipe, or go on with it; returns whether it is finished. See
+    `Trainer`."""
     with join_processes(config.run) as processes:
-        trainer = Trainer(config, processes, make_loss)
+        trainer = Trainer(config, processes, make_loss, story)
         _stop_on_signals(trainer)
         return trainer.train(stop_after_s)
 

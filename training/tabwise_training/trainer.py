@@ -67,7 +67,8 @@ MakeLoss = Callable[[GPT], nn.Module]
 class Trainer:
     """A run of a recipe. Set `stopping` to end it, saved, after the current step.
 
-    make_loss: what is minimised, called as a `SummedLoss`.
+    make_loss: what is minimised, called as a `SummedLoss`. story: what its checkpoints
+    say besides of how they came about.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class Trainer:
         config: TrainConfig,
         processes: Processes,
         make_loss: MakeLoss = SummedLoss,
+        story: Mapping[str, Any] | None = None,
     ) -> None:
         self.stopping = False
+        self._story = story or {}
         self._config = config
         self._processes = processes
         self._run = config.run
@@ -316,6 +319,7 @@ class Trainer:
             "tokens": self._progress.tokens,
             "train_seconds": round(self._progress.seconds),
             "device": f"{self._processes.count} x {device.type} ({name})",
+            **self._story,
         }
 
     def _say(self, text: str) -> None:

@@ -104,11 +104,12 @@ def _silenced(module: nn.Module, start: int, end: int) -> Iterator[None]:
 
 @contextmanager
 def _inputs_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """A list that what each module is given is put into, in the order of computing."""
+    """A list of what each module is given, in the order of computing, for gradients."""
     seen: list[Tensor] = []
 
     def keep(_: nn.Module, given: tuple[Tensor]) -> None:
-        seen.append(given[0])
+        x = given[0]
+        seen.append(x if x.requires_grad else x.requires_grad_())
 
     handles = [module.register_forward_pre_hook(keep) for module in modules]
     try:
