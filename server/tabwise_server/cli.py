@@ -57,6 +57,10 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "tabwise_training.distil",
             "train a smaller model on a larger one's probabilities",
         ),
+        "variants": (
+            "tabwise_training.variants",
+            "measure a model in all its forms, in one table",
+        ),
         "import": (
             "tabwise_training.import_checkpoint",
             "read a Hugging Face folder",

@@ -242,7 +242,9 @@ def read_documents(file: Path) -> list[tuple[str, str]]:
         ) from error
 
 
-def make_runner(checkpoint: Checkpoint, runner: str, slots: int) -> Runner:
+def make_runner(
+    checkpoint: Checkpoint, runner: str, slots: int, threads: int | None = None
+) -> Runner:
     """By `auto` full precision runs in torch: the native runner would quantise it."""
     from tabwise_model.runners.choose import load_runner
 
@@ -250,7 +252,7 @@ def make_runner(checkpoint: Checkpoint, runner: str, slots: int) -> Runner:
         checkpoint,
         runner="torch" if runner == "auto" and checkpoint.bits == 32 else runner,
         device="auto",
-        threads=None,
+        threads=threads,
         n_slots=slots,
         slot_tokens=checkpoint.config.block_size,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     source = find_checkpoint(arguments.checkpoint)
     check_folder(arguments.out, force=True, source=source)
     checkpoint = load_checkpoint(source)
-    if arguments.bits == 4:
-        small, how = _to_int4(checkpoint, arguments)
-    else:
-        small, how = _to_int8(checkpoint, arguments), {}
-    provenance = {**small.provenance, "notes": arguments.note, **how}
+    make = _asked_int4 if arguments.bits == 4 else _asked_int8
+    small = make(checkpoint, arguments)
+    provenance = {**small.provenance, "notes": arguments.note}
     save_checkpoint(arguments.out, attrs.evolve(small, provenance=provenance))
     _say_sizes(checkpoint, source / WEIGHTS, arguments.out / WEIGHTS)
     return 0
@@ -87,35 +84,50 @@ def find_checkpoint(name: str) -> Path:
     return steps[-1] if steps else resolve_checkpoint(name)
 
 
-def _to_int8(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Checkpoint:
+def _asked_int8(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Checkpoint:
     for name in OF_INT4:
         if getattr(arguments, name) is not None:
             raise TrainingError(f"--{name} goes with --bits 4")
     return quantize_checkpoint(checkpoint)
 
 
-def _to_int4(
-    checkpoint: Checkpoint, arguments: argparse.Namespace
-) -> tuple[Checkpoint, Mapping[str, Any]]:
-    """The checkpoint in INT4, and how it came about."""
+def _asked_int4(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Checkpoint:
     if checkpoint.bits == 4:
         raise CheckpointError(f"{checkpoint.name} is already 4-bit")
     layout = Int4Layout(
         group=arguments.group or 32, embed_bits=arguments.embeddings or 8
     )
+    count = ROWS if arguments.rows is None else arguments.rows
+    if count < 1:
+        raise TrainingError(f"--rows must be at least 1, got {count}")
+    method = arguments.method or "gptq"
+    return to_int4(checkpoint, layout, method, arguments.calibration, count)
+
+
+def to_int4(
+    checkpoint: Checkpoint,
+    layout: Int4Layout,
+    method: str,
+    calibration: Path | None,
+    count: int,
+) -> Checkpoint:
+    """The checkpoint in INT4; its provenance says how.
+
+    method: gptq, calibrated on `count` rows of a prepared corpus or, without one, of
+    the standard library; or rtn, to the nearest. Raises CheckpointError.
+    """
     expected_tensors(checkpoint.config, 4, layout)  # raises if it does not fit
     plain = dequantize_checkpoint(checkpoint)
     check_finite(plain)
-    how: dict[str, Any] = {"from_bits": checkpoint.bits}
-    if arguments.method == "rtn":
-        how |= {"method": "rtn"}
+    how: dict[str, Any] = {"from_bits": checkpoint.bits, "method": method}
+    if method == "rtn":
         matrices = _rounded(plain, layout)
     else:
-        count = ROWS if arguments.rows is None else arguments.rows
-        code = str(arguments.calibration or "standard library")
-        how |= {"method": "gptq", "calibration": code, "rows": count}
-        matrices = _calibrated(plain, layout, arguments.calibration, count)
-    return with_int4(plain, layout, matrices), {"int4": how}
+        how |= {"calibration": str(calibration or "standard library"), "rows": count}
+        matrices = _calibrated(plain, layout, calibration, count)
+    provenance = {**checkpoint.provenance, "int4": how}
+    small = with_int4(plain, layout, matrices)
+    return attrs.evolve(small, provenance=provenance)
 
 
 def _rounded(checkpoint: Checkpoint, layout: Int4Layout) -> dict[str, Int4Matrix]:
@@ -130,8 +142,6 @@ def _calibrated(
 ) -> dict[str, Int4Matrix]:
     from tabwise_training.gptq import GptqOptions, gptq
 
-    if count < 1:
-        raise TrainingError(f"--rows must be at least 1, got {count}")
     rows = calibration_rows(checkpoint, folder, count)
     return gptq(checkpoint, layout, rows, GptqOptions())
 
