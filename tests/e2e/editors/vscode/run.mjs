@@ -12,7 +12,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
-import { Backend, PATIENCE_MS, ROOT, VsCode } from "./vscode.mjs";
+import { Backend, PATIENCE_MS, ROOT, TABWISE, VsCode } from "./vscode.mjs";
 
 const { values: flags } = parseArgs({
   options: { keep: { type: "string", default: path.join(import.meta.dirname, "build") } },
@@ -61,6 +61,7 @@ const STEPS = [
   ["says that a server is too old", namesOldServer],
   ["says that the program is wrong", namesWrongProgram],
   ["offers to install, and says that Python is missing", offersToInstall],
+  ["finds what pipx or uv installed", findsTheTool],
 ];
 
 async function restrictsAnUntrustedWorkspace() {
@@ -210,6 +211,14 @@ async function offersToInstall() {
   await code.page.getByRole("button", { name: "Install", exact: true }).click();
   await code.page.getByText("Tabwise needs Python 3.11 or newer, and none was found").first().waitFor();
   await picture("no-python");
+}
+
+async function findsTheTool() {
+  const tool = path.join(code.work, ".local/bin/tabwise");
+  code.write(tool, `#!/bin/sh\nexec ${TABWISE} "$@"\n`, "/");
+  chmodSync(tool, 0o755);
+  await code.command("Tabwise: Restart Language Server");
+  await code.statusSays(/ready/);
 }
 
 /** What is suggested behind TYPED at the end of a fresh file with STOCK. */
