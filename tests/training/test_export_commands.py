@@ -134,3 +134,22 @@ def test_a_damaged_checkpoint_is_refused_before_anything_is_written(
     assert export(saved, tmp_path / "hf", "hf") == 1
     assert "is damaged" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["saved"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", "config.json is not JSON"),
+        ("tokenizer.json", "tokenizer.json is not JSON"),
+        ("model.safetensors", "model.safetensors"),
+    ],
+)
+def test_a_truncated_folder_is_refused_before_anything_is_written(
+    tmp_path: Path, name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder(tmp_path / "hf", "llama")
+    file = tmp_path / "hf" / name
+    file.write_bytes(file.read_bytes()[:-30])
+    assert main(["import", str(tmp_path / "hf"), "--out", str(tmp_path / "ours")]) == 1
+    assert message in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["hf"]

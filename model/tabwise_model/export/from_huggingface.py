@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file
 
 from tabwise_model.checkpoint import (
     Checkpoint,
     CheckpointError,
     Tensors,
     check_tensors,
+    expected_shapes,
 )
 from tabwise_model.config import ConfigError, ModelConfig
+from tabwise_model.export.huggingface_folder import SourceTensors, read_json
 from tabwise_model.export.vocabulary import byte_symbols
+from tabwise_model.quantize import check_finite
 from tabwise_model.tokenizer import Tokenizer, TokenizerError
 
 GPT2_PATTERN = (
@@ -45,31 +46,42 @@ LLAMA_NAMES: Mapping[str, str] = {
 
 def read_huggingface(folder: Path) -> Checkpoint:
     """The folder's model in float32. Raises CheckpointError naming what is wrong."""
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     kind = config.get("model_type")
     if kind not in ("llama", "gpt2"):
         raise CheckpointError(
             f"{folder}: model_type must be llama or gpt2, got {kind!r}"
         )
     tokenizer = read_tokenizer(folder)
-    source = _read_tensors(folder)
     try:
+        _check_config(config, kind)
         shape = (_llama_config if kind == "llama" else _gpt2_config)(config, tokenizer)
-    except (KeyError, ConfigError) as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
-    try:
-        tensors = (_llama_tensors if kind == "llama" else _gpt2_tensors)(shape, source)
+        rows = int(config["vocab_size"])
     except KeyError as error:
-        raise CheckpointError(f"{folder} lacks the tensor {error.args[0]}") from error
+        raise CheckpointError(f"{folder / 'config.json'} lacks {error}") from error
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    if tokenizer.end > rows:
+        raise CheckpointError(
+            f"{folder}: tokenizer.json has {tokenizer.end} pieces, the model only "
+            f"{rows} embeddings; they belong to different models"
+        )
+    source = SourceTensors(folder)
+    tensors = (_llama_tensors if kind == "llama" else _gpt2_tensors)(
+        shape, source, rows
+    )
+    source.check_all_taken()
     tensors["embed.weight"] = _fit_rows(tensors["embed.weight"], shape.vocab_size)
     check_tensors(shape, tensors, 32)
-    return Checkpoint(
+    found = Checkpoint(
         config=shape,
         tokenizer=tokenizer,
         tensors=tensors,
         name=folder.name,
         provenance={"imported_from": folder.name, "model_type": kind},
     )
+    check_finite(found)
+    return found
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -77,14 +89,17 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
     Raises CheckpointError if its ids are not in the order of its merges.
     """
-    data = _read_json(folder / "tokenizer.json")
+    data = read_json(folder / "tokenizer.json")
     model = data.get("model", {})
     if model.get("type") != "BPE":
         raise CheckpointError(f"{folder / 'tokenizer.json'}: not a BPE vocabulary")
     added = {token["content"] for token in data.get("added_tokens", [])}
     byte_of = {symbol: byte for byte, symbol in byte_symbols().items()}
+    vocab = model.get("vocab")
+    if not isinstance(vocab, dict) or not vocab:
+        raise CheckpointError(f"{folder / 'tokenizer.json'} has no vocabulary")
     ranks = {}
-    for piece, rank in model["vocab"].items():
+    for piece, rank in vocab.items():
         if piece in added:
             continue
         if not set(piece) <= byte_of.keys():
@@ -109,15 +124,41 @@ def _split_pattern(data: Mapping[str, Any], folder: Path) -> str:
     )
 
 
+# What our model does not do: the key, and the values that ask nothing of the kind.
+REFUSED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "llama": {
+        "tie_word_embeddings": (True,),
+        "hidden_act": ("silu", None),
+        "attention_bias": (False, None),
+        "mlp_bias": (False, None),
+        "rope_scaling": (None, {}),
+        "quantization_config": (None,),
+    },
+    "gpt2": {
+        "tie_word_embeddings": (True, None),
+        "activation_function": ("gelu_new", None),
+        "scale_attn_weights": (True, None),
+        "scale_attn_by_inverse_layer_idx": (False, None),
+        "add_cross_attention": (False, None),
+        "quantization_config": (None,),
+    },
+}
+
+
+def _check_config(config: Mapping[str, Any], kind: str) -> None:
+    """Raise ConfigError naming an option that would need another architecture."""
+    for name, allowed in REFUSED[kind].items():
+        value = config.get(name)
+        if value not in allowed:
+            raise ConfigError(
+                f"{name} must be {json.dumps(allowed[0])}, got {json.dumps(value)}"
+            )
+    rope = config.get("rope_parameters") or {}
+    if rope.get("rope_type", "default") != "default":
+        raise ConfigError(f"rope_type must be default, got {rope['rope_type']!r}")
+
+
 def _llama_config(config: Mapping[str, Any], tokenizer: Tokenizer) -> ModelConfig:
-    if not config.get("tie_word_embeddings", False):
-        raise ConfigError(
-            "tie_word_embeddings must be true; an untied head is not read"
-        )
-    if config.get("rope_scaling"):
-        raise ConfigError("rope_scaling is not supported")
-    if config.get("attention_bias") or config.get("mlp_bias"):
-        raise ConfigError("biases are not supported in family llama")
     rope = config.get("rope_parameters") or config
     own_head = config.get("head_dim")
     if own_head and own_head * config["num_attention_heads"] == config["hidden_size"]:
@@ -138,8 +179,6 @@ def _llama_config(config: Mapping[str, Any], tokenizer: Tokenizer) -> ModelConfi
 
 
 def _gpt2_config(config: Mapping[str, Any], tokenizer: Tokenizer) -> ModelConfig:
-    if config.get("activation_function", "gelu_new") != "gelu_new":
-        raise ConfigError("activation_function must be gelu_new (GELU, tanh form)")
     return ModelConfig(
         family="gpt2",
         vocab_size=_padded(max(config["vocab_size"], tokenizer.vocab_size)),
@@ -153,43 +192,49 @@ def _gpt2_config(config: Mapping[str, Any], tokenizer: Tokenizer) -> ModelConfig
     )
 
 
-def _llama_tensors(shape: ModelConfig, source: Tensors) -> Tensors:
+def _llama_tensors(shape: ModelConfig, source: SourceTensors, rows: int) -> Tensors:
+    """rows: of the source's embedding."""
+    c, wanted = shape.n_embd, expected_shapes(shape)
     found = {
-        "embed.weight": source["model.embed_tokens.weight"],
-        "norm.weight": source["model.norm.weight"],
+        "embed.weight": source.take("model.embed_tokens.weight", (rows, c)),
+        "norm.weight": source.take("model.norm.weight", (c,)),
     }
     for i in range(shape.n_layer):
         for ours, theirs in LLAMA_NAMES.items():
-            weight = source[f"model.layers.{i}.{theirs}.weight"]
-            found[f"layers.{i}.{ours}.weight"] = weight
+            name = f"layers.{i}.{ours}.weight"
+            found[name] = source.take(f"model.layers.{i}.{theirs}.weight", wanted[name])
     return found
 
 
-def _gpt2_tensors(shape: ModelConfig, source: Tensors) -> Tensors:
+def _gpt2_tensors(shape: ModelConfig, source: SourceTensors, rows: int) -> Tensors:
     """GPT-2 keeps its matrices (in, out), and queries, keys and values as one."""
-    names = {name.removeprefix("transformer."): array for name, array in source.items()}
+    c, hidden = shape.n_embd, shape.mlp_hidden
     found = {
-        "embed.weight": names["wte.weight"],
-        "positions.weight": names["wpe.weight"],
-        "norm.weight": names["ln_f.weight"],
-        "norm.bias": names["ln_f.bias"],
+        "embed.weight": source.take("wte.weight", (rows, c)),
+        "positions.weight": source.take("wpe.weight", (shape.block_size, c)),
+        "norm.weight": source.take("ln_f.weight", (c,)),
+        "norm.bias": source.take("ln_f.bias", (c,)),
     }
     for i in range(shape.n_layer):
-        for part in ("weight", "bias"):
-            here, there = f"layers.{i}.", f"h.{i}."
-            qkv = np.split(names[f"{there}attn.c_attn.{part}"], 3, axis=-1)
-            for name, array in zip("qkv", qkv, strict=True):
-                found[f"{here}attention.{name}.{part}"] = array.T.copy()
-            found[f"{here}attention_norm.{part}"] = names[f"{there}ln_1.{part}"]
-            found[f"{here}mlp_norm.{part}"] = names[f"{there}ln_2.{part}"]
-            for ours, theirs in (
-                ("attention.out", "attn.c_proj"),
-                ("mlp.up", "mlp.c_fc"),
-                ("mlp.down", "mlp.c_proj"),
-            ):
-                found[f"{here}{ours}.{part}"] = names[
-                    f"{there}{theirs}.{part}"
-                ].T.copy()
+        here, there = f"layers.{i}.", f"h.{i}."
+        for name, theirs in (("attention_norm", "ln_1"), ("mlp_norm", "ln_2")):
+            for part in ("weight", "bias"):
+                found[f"{here}{name}.{part}"] = source.take(
+                    f"{there}{theirs}.{part}", (c,)
+                )
+        for names, theirs, size in (
+            (("attention.q", "attention.k", "attention.v"), "attn.c_attn", (c, 3 * c)),
+            (("attention.out",), "attn.c_proj", (c, c)),
+            (("mlp.up",), "mlp.c_fc", (c, hidden)),
+            (("mlp.down",), "mlp.c_proj", (hidden, c)),
+        ):
+            weight = source.take(f"{there}{theirs}.weight", size)
+            bias = source.take(f"{there}{theirs}.bias", size[1:])
+            weights = np.split(weight, len(names), axis=1)
+            biases = np.split(bias, len(names))
+            for name, w, b in zip(names, weights, biases, strict=True):
+                found[f"{here}{name}.weight"] = w.T.copy()
+                found[f"{here}{name}.bias"] = b.copy()
     return found
 
 
@@ -202,34 +247,3 @@ def _fit_rows(embed: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
 
 def _padded(count: int) -> int:
     return -(-count // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-
-
-def _read_tensors(folder: Path) -> Tensors:
-    """All tensors as float32, from model.safetensors or its shards."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = sorted(set(_read_json(index)["weight_map"].values()))
-    else:
-        files = ["model.safetensors"]
-    found: Tensors = {}
-    for name in files:
-        if not (folder / name).is_file():
-            raise CheckpointError(
-                f"{folder / name} is missing; pickled weights are not read"
-            )
-        try:
-            loaded = load_file(folder / name)
-        except Exception as error:
-            raise CheckpointError(f"{folder / name}: {error}") from error
-        found.update({k: v.to(torch.float32).numpy() for k, v in loaded.items()})
-    return found
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not JSON: {error}") from error
-    return data
