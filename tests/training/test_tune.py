@@ -14,10 +14,12 @@ from support.models import LLAMA
 from support.tokenizer import TOKENIZER
 from tabwise_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tabwise_model.gpt import GPT
+from tabwise_model.int4 import Int4Layout
 from tabwise_training import tune
 from tabwise_training.data import DataConfig
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.metrics import Share
+from tabwise_training.quantize import to_int4
 from tabwise_training.tuning.general import standard_library
 from tabwise_training.tuning.judge import Standing, helps
 from tabwise_training.tuning.repository import (
@@ -198,7 +200,7 @@ def command(
     """Arguments of a run of a step on a tiny random model, a little general code."""
     general = Parts(train=FILES[:2], choose=FILES[2:3], held_out=FILES[3:4])
     monkeypatch.setattr(tune, "standard_library", lambda: general)
-    model = GPT(attrs.evolve(LLAMA, block_size=160))
+    model = GPT(attrs.evolve(LLAMA, block_size=160, mlp_hidden=64))
     save_checkpoint(
         tmp_path / "first",
         Checkpoint(
@@ -232,9 +234,14 @@ def test_nothing_is_written_where_it_does_not_help(
     assert "does not help" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("bits", [32, 4])
 def test_a_forced_checkpoint_can_be_served(
-    command: Callable[..., argparse.Namespace], tmp_path: Path
+    command: Callable[..., argparse.Namespace], tmp_path: Path, bits: int
 ) -> None:
+    if bits == 4:
+        plain = load_checkpoint(tmp_path / "first")
+        small = to_int4(plain, Int4Layout(), "rtn", None, 0)
+        save_checkpoint(tmp_path / "first", small)
     assert tune.run(command("--force")) == 0
     found = load_checkpoint(tmp_path / "tuned")
     assert found.bits == 8

@@ -108,8 +108,9 @@ def tune(
     """(the tuned INT8 checkpoint, a record of the run)."""
     torch.manual_seed(options.seed)
     tokenizer = first.tokenizer
+    plain = dequantize_checkpoint(first)
     model = GPT(first.config)
-    model.load_tensors(dequantize_checkpoint(first).tensors)
+    model.load_tensors(plain.tensors)
     block = first.config.block_size
     own_rows = plain_rows(tokenizer, own.choose, block, JUDGED_ROWS)
     general_rows = plain_rows(tokenizer, general.choose, block, JUDGED_ROWS)
@@ -130,7 +131,7 @@ def tune(
         streams = _streams(Path(scratch), first, own, general, options, replay)
         tuner = Tuner(model, tokenizer, *streams, options)
         judged = tuner.train(judge)
-    tuned = attrs.evolve(first, tensors=model.to_tensors(), bits=32)
+    tuned = attrs.evolve(plain, tensors=model.to_tensors())
     record = {
         "options": attrs.asdict(options),
         "steps": tuner.steps,
