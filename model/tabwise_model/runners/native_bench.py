@@ -1,7 +1,8 @@
 """Time the native runner: `python -m tabwise_model.runners.native_bench`.
 
 Random INT8 weights of stated shapes (speed does not depend on their values), beside
-the time to read the weights once and, with `--torch`, the torch runner.
+the time to read the weights once and, with `--int4` and `--torch`, INT4 weights and the
+torch runner.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import numpy as np
 
 from tabwise_model.checkpoint import Checkpoint, expected_shapes, quantized_names
 from tabwise_model.config import ModelConfig
+from tabwise_model.int4 import Int4Layout, Int4Matrix
+from tabwise_model.quantize import dequantize_checkpoint, with_int4
 from tabwise_model.runners.native import NativeRunner
 from tabwise_model.runners.protocol import Chunk, Runner
 from tabwise_model.tokenizer import Tokenizer
@@ -88,6 +91,19 @@ def random_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
     return Checkpoint(config=config, tokenizer=tokenizer, tensors=tensors, bits=8)
 
 
+def random_int4(config: ModelConfig, seed: int = 0) -> Checkpoint:
+    """The same, every matrix in INT4."""
+    rng = np.random.default_rng(seed)
+    plain, layout = random_checkpoint(config), Int4Layout(group=32, embed_bits=4)
+    matrices = {}
+    for name in quantized_names(config):
+        rows, inputs = plain.tensors[f"{name}.weight"].shape
+        q = rng.integers(-8, 8, (rows, inputs), np.int8)
+        steps = rng.integers(1, 16, (rows, inputs // layout.group), np.uint8)
+        matrices[name] = Int4Matrix(q, steps, np.full(rows, 5e-4, np.float32))
+    return with_int4(dequantize_checkpoint(plain), layout, matrices)
+
+
 def measure(run: Callable[[], object], seconds: float) -> Timing:
     """Run again and again for about `seconds`, after three runs that do not count."""
     for _ in range(3):
@@ -136,22 +152,26 @@ def measure_shape(name: str, arguments: argparse.Namespace) -> None:
     for threads in arguments.threads:
         timing = reading_time(weights, threads, arguments.seconds)
         print(f"  {'reading once':14} {threads} threads {timing}")
-    for label, runner in runners(checkpoint, arguments):
+    for label, runner in runners(name, checkpoint, arguments):
         for scenario, run in scenarios(runner).items():
             if arguments.only in scenario:
                 print(f"  {scenario:14} {label:24} {measure(run, arguments.seconds)}")
 
 
 def runners(
-    checkpoint: Checkpoint, arguments: argparse.Namespace
+    name: str, checkpoint: Checkpoint, arguments: argparse.Namespace
 ) -> list[tuple[str, Runner]]:
     """Every runner that was asked for, with its label."""
     room: dict[str, Any] = {"n_slots": SLOTS, "slot_tokens": 2 * CONTEXT}
     made: list[tuple[str, Runner]] = []
-    for path in arguments.path or [None]:
-        for threads in arguments.threads:
-            runner = NativeRunner(checkpoint, threads=threads, path=path, **room)
-            made.append((f"{runner.path} {threads} threads", runner))
+    forms = {"": checkpoint}
+    if arguments.int4:
+        forms["INT4 "] = random_int4(SHAPES[name])
+    for form, weights in forms.items():
+        for path in arguments.path or [None]:
+            for threads in arguments.threads:
+                runner = NativeRunner(weights, threads=threads, path=path, **room)
+                made.append((f"{form}{runner.path} {threads} threads", runner))
     if arguments.torch:
         from tabwise_model.runners.torch import TorchRunner
 
@@ -182,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--path", action="append", help="an instruction set by name")
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     parser.add_argument("--seconds", type=float, default=1.0, help="per figure")
+    parser.add_argument("--int4", action="store_true", help="INT4 weights too")
     parser.add_argument("--torch", action="store_true", help="the torch runner too")
     arguments = parser.parse_args(argv)
     print(f"{processor()}, {os.cpu_count()} processors")
