@@ -48,7 +48,10 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "measure training beside the plain way",
         ),
         "tune": ("tabwise_training.tune", "tune the checkpoint on your own code"),
-        "quantize": ("tabwise_training.quantize", "turn a checkpoint into INT8 or INT4"),
+        "quantize": (
+            "tabwise_training.quantize",
+            "turn a checkpoint into INT8 or INT4",
+        ),
         "prune": (
             "tabwise_training.prune",
             "leave out layers, heads and channels, and recover",

@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 from collections.abc import AsyncIterator
 
 import pytest
 
 from support.replies import answer, events, reply_server
-from tabwise_server.bench.faults.house import Memory
+from tabwise_server.bench.faults.house import Watch
 from tabwise_server.bench.faults.line import (
     Line,
     NoAnswer,
     NotOneAnswer,
+    StreamFailed,
     text_of_events,
 )
 from tabwise_server.bench.faults.outcomes import Kind, Ledger
@@ -37,6 +39,7 @@ async def test_people_type_for_three_minutes_while_things_break() -> None:
     print(words(report))
     assert report.faults == []
     assert report.verified >= 400
+    assert min(report.restarts.values()) >= 1
     for what in (" ends", " hangs", "Redis is killed", "another takes over"):
         assert any(what in event for event in report.events), what
     for kind in ("left", "malformed", "oversize", "slow", "streamed"):
@@ -80,11 +83,13 @@ def test_a_stream_is_whole_only_with_its_end() -> None:
     assert text_of_events(body) == "a"
     with pytest.raises(NotOneAnswer):
         text_of_events(body.replace(b"[DONE]", b"[DO"))
+    with pytest.raises(StreamFailed):
+        text_of_events(b'data: {"error": {"code": "x"}}\n\n')
 
 
 def enter(ledger: Ledger, kind: Kind, status: int, text: str | None = None) -> None:
     with ledger.asked(kind, OURS, b"{}") as question:
-        question.status = status
+        question.end = str(status)
         if text is not None:
             question.answer(text)
         elif kind == "malformed":
@@ -152,11 +157,12 @@ async def test_an_answer_to_somebody_else_is_found(
 def test_memory_that_grows_is_found() -> None:
     assert settled([50.0, 100.0, 100.0, 101.0]) == (100, 101)
     assert settled([float(n) for n in range(40)]) == (14.5, 34.5)
-    memory = Memory()
-    memory._now[7] = [1.0, 2.0]
-    memory.cut(7)
-    memory._now[7] = [3.0]
-    assert memory.lives() == [[1.0, 2.0], [3.0]]
+    watch = Watch()
+    watch.remember(os.getpid())
+    watch.cut(os.getpid())
+    watch.remember(os.getpid())
+    first, second = watch.lives()
+    assert len(first) == len(second) == 1
 
 
 async def test_one_who_leaves_closes_the_connection() -> None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 from hypothesis import given
@@ -60,7 +60,7 @@ def test_it_tells_what_followed_the_longest_agreements(
         p = {t: (counts[t] + prior * p.get(t, 0)) / total for t in {*p, *counts}}
     whole = sum(p.values())
     assert found.agreement == max(length for length, _ in seen)
-    shares: Counter[int] = Counter()
+    shares: dict[int, float] = defaultdict(float)
     for token, share in zip(found.ids.tolist(), found.probabilities, strict=True):
         shares[token] += float(share)
     assert shares.keys() == p.keys()

@@ -52,6 +52,9 @@ def test_where_there_are_others_no_crowd_takes_the_last_places() -> None:
     assert len(crowd) == 12  # three for each that is free
     others = take_all(house, "bob")
     assert len(others) == 3
+    with pytest.raises(Overloaded) as refused:
+        house.reserve("ann", 10)
+    assert refused.value.status == 503  # ours, which a router hands on
     assert house.reserve("eve", 10)
 
 

@@ -12,12 +12,15 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import aiohttp
 import attrs
 
 from tabwise_server.bench.faults.faulty import ENDS, HANGS
 from tabwise_server.bench.machine import resident_mb
 from tabwise_server.bench.redis_server import RedisServer, running_redis
 from tabwise_server.capacity.fleet import Member, running_fleet, running_router
+from tabwise_server.metrics_text import read_metrics
+from tabwise_server.serving.engine.keeper import RESTART_REASONS
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,7 @@ KEYS = 4
 ENGINES_EVERY_S = 600.0  # and as often Redis, and a backend
 REDIS_AWAY = 0.03  # of that
 WATCH_S = 1.0
+LOOK_S = 5.0  # for a backend to tell its figures
 
 
 @attrs.frozen
@@ -38,13 +42,13 @@ class House:
     redis: RedisServer
     events: list[str] = attrs.Factory(list)
 
-    async def suffer(self, every_s: float, memory: Memory) -> None:
+    async def suffer(self, every_s: float) -> None:
         """Break one thing after the other, until cancelled."""
         for step in itertools.count():
             await asyncio.sleep(every_s / 3)
-            await self._break(step, every_s, memory)
+            await self._break(step, every_s)
 
-    async def _break(self, step: int, every_s: float, memory: Memory) -> None:
+    async def _break(self, step: int, every_s: float) -> None:
         turn, what = divmod(step, 3)
         member = self.members[turn % 2]
         if what == 0:
@@ -52,8 +56,6 @@ class House:
             what_it_does = "hangs" if how is HANGS else "ends"
             self._tell(f"the engine of {member.url} {what_it_does}")
             member.process.send_signal(how)
-            if how is HANGS:
-                memory.cut(member.process.pid)
         elif what == 1:
             self._tell("Redis is killed")
             await self.redis.kill()
@@ -96,11 +98,30 @@ async def running_house(
 
 
 @attrs.define
-class Memory:
-    """Megabytes of each process, over its life."""
+class Watch:
+    """What each process holds, in megabytes over its life, and how often engines were
+    replaced, by reason."""
 
+    restarts: dict[tuple[int, str], float] = attrs.Factory(dict)
     _now: dict[int, list[float]] = attrs.Factory(dict)
     _past: list[list[float]] = attrs.Factory(list)
+
+    async def look(self, house: House) -> None:
+        """Now and again, until cancelled."""
+        timeout = aiohttp.ClientTimeout(total=LOOK_S)
+        headers = {"Authorization": f"Bearer {house.keys[0]}"}
+        async with aiohttp.ClientSession(timeout=timeout, headers=headers) as http:
+            while True:
+                for member in house.members:
+                    self.remember(member.process.pid)
+                    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                        await self._count(http, member)
+                await asyncio.sleep(WATCH_S)
+
+    def remember(self, pid: int) -> None:
+        megabytes = resident_mb(pid)
+        if megabytes is not None:
+            self._now.setdefault(pid, []).append(megabytes)
 
     def cut(self, pid: int) -> None:
         """Another life begins: an engine that hangs keeps its memory for as long as
@@ -110,11 +131,12 @@ class Memory:
     def lives(self) -> list[list[float]]:
         return [*self._past, *self._now.values()]
 
-    async def watch(self, members: list[Member]) -> None:
-        """Look now and again, until cancelled."""
-        while True:
-            for member in members:
-                megabytes = resident_mb(member.process.pid)
-                if megabytes is not None:
-                    self._now.setdefault(member.process.pid, []).append(megabytes)
-            await asyncio.sleep(WATCH_S)
+    async def _count(self, http: aiohttp.ClientSession, member: Member) -> None:
+        pid = member.process.pid
+        async with http.get(f"{member.url}/metrics") as answer:
+            metrics = read_metrics(await answer.text())
+        for reason in RESTART_REASONS:
+            count = metrics[f'tabwise_engine_restarts_total{{reason="{reason}"}}']
+            if reason == "hung" and count > self.restarts.get((pid, reason), 0):
+                self.cut(pid)
+            self.restarts[pid, reason] = count

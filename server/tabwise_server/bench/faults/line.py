@@ -19,6 +19,10 @@ class NoAnswer(Exception):
     """The connection ended before a whole answer had come."""
 
 
+class StreamFailed(Exception):
+    """A stream whose last event is an error."""
+
+
 class NotOneAnswer(Exception):
     """More came than the answer, or what is no answer."""
 
@@ -130,9 +134,11 @@ def _head(host: str, path: str, headers: dict[str, str], length: int) -> bytes:
 
 
 def text_of_events(body: bytes) -> str:
-    """The text of a stream in OpenAI's form. Raises NotOneAnswer for one that is not
-    whole."""
+    """The text of a stream in OpenAI's form. Raises StreamFailed for one that ends with
+    an error, NotOneAnswer for one that just ends."""
     events = body.decode().split("\n\n")
+    if len(events) > 1 and events[-2].startswith('data: {"error": '):
+        raise StreamFailed(events[-2])
     if events[-2:] != ["data: [DONE]", ""]:
         raise NotOneAnswer(f"a stream that ends {body[-80:]!r}")
     found = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]

@@ -12,7 +12,7 @@ from typing import Literal
 
 import attrs
 
-from tabwise_server.bench.faults.line import NoAnswer, NotOneAnswer
+from tabwise_server.bench.faults.line import NoAnswer, NotOneAnswer, StreamFailed
 
 Kind = Literal["plain", "streamed", "slow", "left", "malformed", "oversize"]
 WELL_FORMED: tuple[Kind, ...] = ("plain", "streamed")
@@ -23,14 +23,14 @@ MOST_NAMED = 20  # of each kind of fault
 
 @attrs.define
 class Question:
-    """A request while it is asked. right: of one that must be refused, whether it was
-    refused as it must be."""
+    """A request while it is asked. end: its status, and the error's code where there is
+    one. right: of one that must be refused, whether it was refused as it must be."""
 
     kind: Kind
     ledger: Ledger
     path: str
     body: bytes
-    status: int = 0
+    end: str = ""
     right: bool = False
 
     def answer(self, text: str) -> None:
@@ -64,12 +64,15 @@ class Ledger:
         try:
             yield question
         except (NoAnswer, OSError) as error:
-            self._enter(question, f"no answer: {type(error).__name__}", began)
+            said = str(error) if isinstance(error, NoAnswer) else type(error).__name__
+            self._enter(question, f"no answer: {said}", began)
+        except StreamFailed:
+            self._enter(question, "a stream with an error", began)
         except (NotOneAnswer, ValueError, KeyError) as error:
             self._accuse(f"{kind}: {error}")
             self._enter(question, "not its answer", began)
         else:
-            self._enter(question, str(question.status), began)
+            self._enter(question, question.end, began)
 
     def answered(self, path: str, body: bytes, text: str) -> None:
         """Keep the answer to compare it: with others to the same, and afterwards."""

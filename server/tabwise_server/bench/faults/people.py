@@ -47,6 +47,7 @@ MALFORMED = (
     b'{"prefix": "x", "max_new_tokens": 1e9}',
     b'{"suffix": "x"}',
 )
+JSON = ("application/json", "application/json; charset=utf-8")
 LEAVE_WITHIN_S = 0.15
 LATE_S = 5.0  # past the deadline, after which an answer is not waited for any more
 LINES = 4  # connections of one person
@@ -66,6 +67,7 @@ class Person:
         self._headers = {
             "Authorization": f"Bearer {key}",
             "X-Tabwise-Session": f"faults-{number}",
+            "X-Tabwise-Deadline-Ms": str(deadline_ms),
         }
         self._ledger = ledger
         self._deadline_ms = deadline_ms
@@ -162,6 +164,13 @@ def _streamed(wanted: dict[str, object]) -> dict[str, object]:
     }
 
 
+def _code(reply: Reply) -> str:
+    """Of an error that a backend told; nothing for other answers."""
+    if reply.status == 200 or reply.headers.get("content-type") not in JSON:
+        return ""
+    return str(json.loads(reply.body)["error"]["code"])
+
+
 def _check(question: Question, reply: Reply, name: str) -> None:
     """Note the answer. Raises NotOneAnswer if it cannot be this request's."""
     kind = question.kind
@@ -169,7 +178,7 @@ def _check(question: Question, reply: Reply, name: str) -> None:
     # the router, and a house that is full, name no request
     if echoed not in (name, None):
         raise NotOneAnswer(f"request {name} was answered as {echoed}")
-    question.status = reply.status
+    question.end = f"{reply.status} {_code(reply)}".strip()
     if kind in REFUSED_AS:
         question.right = reply.status in REFUSED_AS[kind]
         return

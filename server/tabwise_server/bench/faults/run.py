@@ -26,7 +26,7 @@ import attrs
 from tabwise_server.bench.faults.house import (
     ENGINES_EVERY_S,
     House,
-    Memory,
+    Watch,
     running_house,
 )
 from tabwise_server.bench.faults.line import Line, text_of_events
@@ -37,6 +37,7 @@ from tabwise_server.bench.machine import describe_machine
 from tabwise_server.bench.processes import tabwise_serve
 from tabwise_server.capacity.fleet import UNCACHED
 from tabwise_server.errors import BadRequest
+from tabwise_server.serving.engine.keeper import RESTART_REASONS
 
 # A process' memory, once settled: what it may differ by, as a share and in megabytes.
 FLAT_SHARE, FLAT_MB = 0.10, 16.0
@@ -55,6 +56,7 @@ class FaultsReport:
     counts: dict[str, int]
     verified: int
     memory_mb: list[tuple[float, float]]  # of each process: settled, and at last
+    restarts: dict[str, int]  # engines that were replaced, by reason
     events: list[str]
     faults: list[str]
     machine: str
@@ -64,11 +66,11 @@ async def fault_run(
     users: int, seconds: float, every_s: float, deadline_ms: float, stall_s: float
 ) -> FaultsReport:
     """Raises FleetError where nginx or Redis is missing."""
-    ledger, memory = Ledger(deadline_ms / 1000), Memory()
+    ledger, watch = Ledger(deadline_ms / 1000), Watch()
     environment = {"TABWISE_SERVE_STALL_S": str(stall_s)}
     async with running_house(slots_for(users), environment) as house:
-        suffering = asyncio.create_task(house.suffer(every_s, memory))
-        watching = asyncio.create_task(memory.watch(house.members))
+        suffering = asyncio.create_task(house.suffer(every_s))
+        watching = asyncio.create_task(watch.look(house))
         crowd = people(users, house.url, house.keys, ledger, deadline_ms)
         await asyncio.gather(*(person.run(seconds) for person in crowd))
         for task in (suffering, watching):
@@ -78,7 +80,7 @@ async def fault_run(
         if isinstance(end, Exception):
             raise end  # what breaks things must not break
     verified = await _verify(ledger)
-    return _report(ledger, memory, house, users, seconds, verified)
+    return _report(ledger, watch, house, users, seconds, verified)
 
 
 async def _verify(ledger: Ledger) -> int:
@@ -106,7 +108,7 @@ def _without_deadline(body: bytes) -> bytes:
 
 def _report(
     ledger: Ledger,
-    memory: Memory,
+    watch: Watch,
     house: House,
     users: int,
     seconds: float,
@@ -114,7 +116,7 @@ def _report(
 ) -> FaultsReport:
     succeeded, well_formed = ledger.of("plain", "streamed")
     lives = [
-        settled(samples) for samples in memory.lives() if len(samples) >= FEWEST_SAMPLES
+        settled(samples) for samples in watch.lives() if len(samples) >= FEWEST_SAMPLES
     ]
     grown = [life for life in lives if life[1] > life[0] * (1 + FLAT_SHARE) + FLAT_MB]
     faults = ledger.faults()
@@ -128,6 +130,10 @@ def _report(
         counts={f"{k}, {end}": n for (k, end), n in sorted(ledger.counts.items())},
         verified=verified,
         memory_mb=lives,
+        restarts={
+            reason: int(sum(n for (_, r), n in watch.restarts.items() if r == reason))
+            for reason in RESTART_REASONS
+        },
         events=house.events,
         faults=faults,
         machine=describe_machine(),
@@ -190,6 +196,7 @@ def words(report: FaultsReport) -> str:
             f"memory, MB: {first:g} settled, {last:g} at last"
             for first, last in report.memory_mb
         ),
+        f"engines replaced: {report.restarts}",
         *(f"event: {event}" for event in report.events),
         *(f"FAULT: {fault}" for fault in report.faults),
         report.machine,

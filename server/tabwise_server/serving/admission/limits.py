@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -82,8 +81,9 @@ class Places:
         return place
 
     def take(self, caller: str, requests: int, tokens: int) -> None:
-        self._check_caller(self._held[caller] + requests)
-        self._check_house(self.taken + requests, self.tokens + tokens)
+        wanted = self._held[caller] + requests
+        self._check_caller(wanted)
+        self._check_house(wanted, self.taken + requests, self.tokens + tokens)
         self.taken += requests
         self.tokens += tokens
         self._held[caller] += requests
@@ -96,21 +96,24 @@ class Places:
             del self._held[place.caller]
 
     def _check_caller(self, wanted: int) -> None:
-        """Whether one caller may hold so many. Where there are others, the fewer are
-        free the fewer it may hold, so that there is always room for another."""
-        most = math.inf if self.limits.each is None else self.limits.each
-        if self.crowded():
-            free = self.limits.requests - self.taken
-            most = min(most, max(1, SHARE * free))
-        if wanted > most:
+        """Whether one caller may hold so many, by its own limit."""
+        most = self.limits.each
+        if most is not None and wanted > most:
             raise TooMany(
                 f"this key has {wanted - 1} requests in the house; wait for an answer"
             )
 
-    def _check_house(self, requests: int, tokens: int) -> None:
+    def _check_house(self, wanted: int, requests: int, tokens: int) -> None:
+        """Whether there is room. Where there are several callers, the fewer places are
+        free the fewer one of them may hold, so that there is always one for another."""
+        free = self.limits.requests - self.taken
         if requests > self.limits.requests:
             raise Overloaded(
                 f"all {self.limits.requests} places are taken; try again in a second"
+            )
+        if self.crowded() and wanted > max(1, SHARE * free):
+            raise Overloaded(
+                "the last places are for other keys; try again in a second"
             )
         # one request always fits, however long its prompt
         if tokens > self.limits.tokens and self.taken:
