@@ -31,6 +31,7 @@ TORCH_FILES = (
     "runners/fixed_steps.py",
     "runners/int8_torch.py",
     "runners/torch.py",
+    "runners/torch_bench.py",
     "export/",
 )
 BARE = {"tabwise_server"}  # `from tabwise_server import __version__`

@@ -18,6 +18,7 @@ from support.editors import (
 )
 from support.terminal import Terminal
 
+ABOVE = EXAMPLE.split("\n")[-2]
 LINE = LAST_LINE + TYPED
 ATTACHED = (
     "set laststatus=2 statusline=attached:\\ "
@@ -28,8 +29,10 @@ WITHOUT_COMPILER = """(setq native-comp-jit-compilation nil
 
 
 def suggested(terminal: Terminal) -> str:
-    """What the screen shows behind what was typed."""
-    return terminal.line_with(LINE.strip()).partition(LINE.strip())[2]
+    """What the screen shows behind what was typed, once that is there: under the line
+    above it, since methods further up hold the same words."""
+    last = "\n".join(terminal.lines).rpartition(ABOVE.strip())[2]
+    return "".join(last.split("\n")[1:2]).partition(LINE.strip())[2]
 
 
 def assert_saved(terminal: Terminal, desk: Desk) -> None:
