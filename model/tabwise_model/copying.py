@@ -22,8 +22,8 @@ from tabwise_model.tokenizer import Ids
 LONGEST = 16  # tokens of agreement that are told apart
 GAP = -1  # between two texts; nothing is copied across it
 # The copy's weight by tokens of agreement, 0..16: fitted on validation packages by
-# `tabwise evaluate --copy-weights`.
-_BY_AGREEMENT = "0 .1 .2 .3 .4 .4 .4 .5 .5 .55 .6 .6 .65 .65 .7 .7 .8"
+# `tabwise evaluate --study copy-weights`.
+_BY_AGREEMENT = "0 .1 .2 .25 .3 .35 .4 .45 .5 .5 .55 .55 .55 .6 .6 .6 .75"
 WEIGHTS = tuple(map(float, _BY_AGREEMENT.split()))
 # What shorter agreements count for beside longer ones, in occurrences.
 SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
