@@ -23,9 +23,8 @@ class Sampler:
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
-        self._rng = (
-            np.random.default_rng(sampling.seed) if sampling.temperature > 0 else None
-        )
+        drawn = sampling.temperature > 0 and sampling.top_k != 1
+        self._rng = np.random.default_rng(sampling.seed) if drawn else None
 
     def choose(
         self,

@@ -44,6 +44,14 @@ def test_only_the_top_k_are_drawn() -> None:
     assert set(drawn) == {0, 2}
 
 
+def test_one_of_one_is_greedy() -> None:
+    row = logits(1, 7, 7, 6.999)
+    only = Sampling(temperature=10.0, top_k=1, seed=1)
+    assert {Sampler(only).choose(row) for _ in range(20)} == {
+        Sampler(Sampling()).choose(row)
+    }
+
+
 def test_a_tiny_temperature_is_greedy() -> None:
     row = logits(1, 7, 6.999)
     assert set(draw_many(row, Sampling(temperature=1e-300, seed=1), 20)) == {1}

@@ -54,3 +54,20 @@ def test_a_teachers_expectations_are_a_part_of_the_target(
     torch.autograd.backward(plain * 0.5)
     torch.testing.assert_close(loss, plain)
     torch.testing.assert_close(found, (hidden.grad, weight.grad))
+
+
+def test_under_autocast_the_head_multiplies_in_bfloat16() -> None:
+    """Near what float32 gives, and exactly what bfloat16 states give."""
+    torch.manual_seed(0)
+    hidden = torch.randn(3, 9, 16, requires_grad=True)
+    weight = torch.randn(40, 16, requires_grad=True)
+    targets = torch.randint(0, 40, (3, 9))
+    exact = head_cross_entropy(hidden, weight, targets)
+    rounded = head_cross_entropy(hidden.bfloat16(), weight, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = head_cross_entropy(hidden, weight, targets)
+    assert float(loss.detach()) == float(rounded.detach())
+    torch.testing.assert_close(loss, exact, rtol=0.01, atol=0)
+    torch.autograd.backward(loss)
+    assert hidden.grad is not None and hidden.grad.dtype == torch.float32
+    assert weight.grad is not None and weight.grad.dtype == torch.float32

@@ -20,10 +20,10 @@ class Teacher(NamedTuple):  # torch.compile makes no frozen records
     weight: Tensor
     share: float
 
-    def expects(self, rows: slice) -> Tensor:
-        """(rows, V): its probabilities, times the share."""
-        hidden = self.hidden.flatten(0, -2)[rows]
-        logits = hidden @ self.weight.to(hidden.dtype).T
+    def expects(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        """(rows, V): its probabilities, times the share, its head multiplied in dtype."""
+        hidden = self.hidden.flatten(0, -2)[rows].to(dtype)
+        logits = hidden @ self.weight.to(dtype).T
         return torch.softmax(logits.float(), dim=1).mul_(self.share)
 
 
@@ -52,7 +52,7 @@ class HeadCrossEntropy(torch.autograd.Function):
             total = torch.zeros((), device=hidden.device)
             for start in range(0, len(hidden), chunk):
                 rows = slice(start, start + chunk)
-                soft = None if teacher is None else teacher.expects(rows)
+                soft = None if teacher is None else teacher.expects(rows, hidden.dtype)
                 logits = hidden[rows] @ head.T
                 loss, grad = _softmax_loss(logits, targets[rows], soft)
                 total += loss
@@ -71,10 +71,20 @@ def head_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
     targets: Tensor,
-    chunk: int = 1024,
+    chunk: int | None = None,
     teacher: Teacher | None = None,
 ) -> Tensor:
-    """Summed loss in nats; see `HeadCrossEntropy`. hidden (..., C), targets (...)."""
+    """Summed loss in nats; see `HeadCrossEntropy`. hidden (..., C), targets (...).
+
+    Under autocast to bfloat16 the head multiplies in bfloat16, as `F.linear` would.
+    """
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):
+        autocast = torch.get_autocast_dtype(device)
+        # not in float16, where the gradient of an unscaled loss would underflow
+        if autocast == torch.bfloat16:
+            hidden = hidden.to(autocast)
+    chunk = chunk or (CPU_CHUNK if device == "cpu" else GPU_CHUNK)
     loss: Tensor = HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden.flatten(0, -2), weight, targets.flatten(), chunk, teacher
     )
