@@ -69,5 +69,6 @@ def test_under_autocast_the_head_multiplies_in_bfloat16() -> None:
     assert float(loss.detach()) == float(rounded.detach())
     torch.testing.assert_close(loss, exact, rtol=0.01, atol=0)
     torch.autograd.backward(loss)
-    assert hidden.grad is not None and hidden.grad.dtype == torch.float32
-    assert weight.grad is not None and weight.grad.dtype == torch.float32
+    for grad in (hidden.grad, weight.grad):
+        assert grad is not None
+        assert grad.dtype == torch.float32

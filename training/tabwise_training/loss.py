@@ -21,7 +21,7 @@ class Teacher(NamedTuple):  # torch.compile makes no frozen records
     share: float
 
     def expects(self, rows: slice, dtype: torch.dtype) -> Tensor:
-        """(rows, V): its probabilities, times the share, its head multiplied in dtype."""
+        """(rows, V): its probabilities, times the share. dtype: of its logits."""
         hidden = self.hidden.flatten(0, -2)[rows].to(dtype)
         logits = hidden @ self.weight.to(dtype).T
         return torch.softmax(logits.float(), dim=1).mul_(self.share)

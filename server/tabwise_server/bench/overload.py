@@ -246,8 +246,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 HEADER = (
-    "asked/s  served/s  of the most  refused/s  failed/s  served p50  refused p50    p99"
-    "    max ms  server CPU  generator CPU"
+    "asked/s  served/s  of the most  refused/s  failed/s  served p50  refused p50"
+    "    p99    max ms  server CPU  generator CPU"
 )
 
 
