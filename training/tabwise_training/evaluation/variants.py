@@ -49,16 +49,23 @@ def draw_variants(file: Path, figures: Mapping[str, Any]) -> Path:
 
     matplotlib.use("agg")
     from matplotlib import pyplot
+    from matplotlib.collections import PathCollection
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    for row in figures["variants"]:
+    for number, row in enumerate(figures["variants"], start=1):
         exact = row["with_suffix"]["all"]["exact_match"]
         value, low, high = (100 * exact[key] for key in ("value", "low", "high"))
         x = row["ms_per_token"]
         axes.errorbar(x, value, [[value - low], [high - value]], color="0.7", lw=1)
-        axes.scatter(x, value, s=row["file_bytes"] / 3e4, alpha=0.6, zorder=2)
-        text = f" {row['name']}, {row['file_bytes'] / 1e6:.1f} MB"
-        axes.annotate(text, (x, value), fontsize=8)
+        text = f"{number}  {row['name']}, {row['file_bytes'] / 1e6:.1f} MB"
+        size = row["file_bytes"] / 3e4
+        axes.scatter(x, value, s=size, alpha=0.6, zorder=2, label=text)
+        axes.annotate(str(number), (x, value), ha="center", va="center", fontsize=8)
+    legend = axes.legend(loc="upper center", fontsize=8, ncols=2)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([40])
+    axes.margins(y=0.4)
     axes.set(xlabel="ms a token", ylabel="exact match, %", xscale="log")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
