@@ -16,11 +16,8 @@
     (define-key lsp-inline-completion-active-map (kbd "TAB")
                 #'lsp-inline-completion-accept)))
 
-;; With eglot, which has no ghost text and one server a buffer: M-x completion-at-point
-;; takes the best suggestion, and again the next one, without a window of choices.
+;; With eglot, which has no ghost text and one server a buffer: M-x completion-at-point.
 (with-eval-after-load 'eglot
   (add-to-list 'eglot-server-programs
-               '((python-mode python-ts-mode) . ("tabwise" "lsp")))
-  (dolist (category '(eglot eglot-capf))
-    (add-to-list 'completion-category-overrides `(,category (cycle . 10)))))
+               '((python-mode python-ts-mode) . ("tabwise" "lsp"))))
 ;;; tabwise.el ends here

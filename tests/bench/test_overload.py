@@ -31,6 +31,14 @@ def test_people_take_turns_and_type_on() -> None:
     assert asked[0]["prefix"] != asked[overload.USERS]["prefix"]
 
 
+def test_requests_may_be_left_out_between_those_of_a_person() -> None:
+    steps, leaps = People(1), People(1)
+    for _ in range(2 * overload.USERS):
+        steps.next()
+    third = [steps.next() for _ in range(overload.USERS)]
+    assert [leaps.next(3) for _ in range(overload.USERS)] == third
+
+
 def test_an_overload_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
