@@ -71,6 +71,17 @@ test("every setting is read somewhere", () => {
   assert.deepEqual(offered.sort(), read.map((name) => `tabwise.${name}`).sort());
 });
 
+test("complaint 21, Tab against indent: no binding of ours takes Tab from VS Code", () => {
+  const keys = manifest().contributes.keybindings.map(
+    (binding: { key: string }) => binding.key,
+  );
+  assert.ok(keys.length > 0);
+  assert.deepEqual(
+    keys.filter((key: string) => /(^|[+ ])tab($| )/i.test(key)),
+    [],
+  );
+});
+
 test("a language that is not named is off", () => {
   assert.equal(suggestsIn({ python: true, rust: false }, "python"), true);
   assert.equal(suggestsIn({ python: true, rust: false }, "rust"), false);

@@ -89,7 +89,7 @@ def test_ghost_text_that_no_longer_fits_goes_away(
     )
 
 
-def test_tab_is_a_tab_where_nothing_is_suggested(
+def test_complaint_21_tab_indents_where_nothing_is_suggested(
     neovim: Callable[[], Terminal], desk: Desk
 ) -> None:
     desk.settings.write_text("[lsp]\nenabled = false\n")
