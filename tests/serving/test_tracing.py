@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import threading
 from collections.abc import AsyncIterator
 
 import attrs
@@ -91,10 +92,19 @@ async def test_a_collector_that_is_gone_holds_nobody_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tracing, "FLUSH_S", 0.1)
+    before = set(threading.enumerate())
     async with running_backend(
         HeldRunner(), otlp_endpoint="http://127.0.0.1:1"
     ) as backend:
         assert (await backend.post("/complete", {"code": "x"}))[0] == 200
+        assert exporting(before)
+    assert not exporting(before)
+
+
+def exporting(before: set[threading.Thread]) -> list[str]:
+    """The names of the threads that send spans, of those that are new."""
+    new = set(threading.enumerate()) - before
+    return [thread.name for thread in new if "Otel" in thread.name]
 
 
 def test_traces_without_their_library_are_refused_with_the_remedy(

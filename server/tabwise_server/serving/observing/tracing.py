@@ -21,6 +21,7 @@ from tabwise_server.serving.observing.requests import request_id, route_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 FLUSH_S = 2.0  # at the end, for what is not yet sent
 
@@ -31,7 +32,7 @@ class Tracing:
     def __init__(self, endpoint: str) -> None:
         """endpoint: like http://collector:4318. Raises SettingsError without the
         library."""
-        self._provider = _provider(endpoint)
+        self._exporter, self._provider = _exporter_and_provider(endpoint)
         self._tracer = self._provider.get_tracer("tabwise", __version__)
 
     @property
@@ -79,6 +80,9 @@ class Tracing:
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(FLUSH_S)
+        if closing.is_alive():
+            self._exporter.shutdown()  # else it tries again, for up to ten seconds
+            closing.join(FLUSH_S)
 
 
 def _times(result: Generation, now_ns: int) -> Iterator[tuple[str, int, int]]:
@@ -95,7 +99,7 @@ def _times(result: Generation, now_ns: int) -> Iterator[tuple[str, int, int]]:
         start = end
 
 
-def _provider(endpoint: str) -> TracerProvider:
+def _exporter_and_provider(endpoint: str) -> tuple[SpanExporter, TracerProvider]:
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
             OTLPSpanExporter,
@@ -111,4 +115,4 @@ def _provider(endpoint: str) -> TracerProvider:
     provider = TracerProvider(resource=Resource.create(named))
     exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    return provider
+    return exporter, provider
