@@ -1,6 +1,7 @@
 """Full houses, clients that leave, deadlines, failures, draining."""
 
 import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from support.backend import (
     running_backend,
     until,
 )
+from tabwise_model.request import GenerationRequest
 from tabwise_server.serving.admission.limits import Draining
 from tabwise_server.wire import CompletionRequest, unstructure
 
@@ -107,6 +109,31 @@ async def test_a_full_house_refuses_before_it_reads() -> None:
         assert status == 503
         runner.release()
         assert (await task)[0] == 200
+
+
+async def test_a_full_house_refuses_while_it_tokenises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokenising, going = threading.Event(), threading.Event()
+
+    def slowly(*given: Any, **named: Any) -> GenerationRequest:
+        tokenising.set()
+        assert going.wait(60), "the test never let it go on"
+        return request(*given, **named)
+
+    async with running_backend(HeldRunner(), max_queue=2) as backend:
+        infiller = backend.service.keeper.model._infiller
+        request = infiller.request
+        monkeypatch.setattr(infiller, "request", slowly)
+        tasks = [ask(backend, body(new_tokens=3)) for _ in range(2)]
+        assert await asyncio.to_thread(tokenising.wait, 30)
+        await until(lambda: backend.service.places.taken == 2)
+        assert (await backend.post(OURS, body()))[0] == 503
+        tasks[1].cancel()
+        await until(lambda: backend.service.places.taken == 1)
+        going.set()
+        assert (await tasks[0])[0] == 200
+        assert backend.service.engine.counters.finished == 2  # the warm-up, the first
 
 
 async def test_a_deadline_ends_what_is_running_and_what_waits() -> None:

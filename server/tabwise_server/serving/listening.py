@@ -9,12 +9,18 @@ from aiohttp import web
 from tabwise_server.errors import SettingsError
 from tabwise_server.settings import ServeSettings
 
+# Connections that wait to be accepted; the system's own limit may be lower. One that
+# finds no room is lost, and its client tries again after a second.
+BACKLOG = 4096
+
 
 async def listen(
     runner: web.AppRunner, settings: ServeSettings, tls: ssl.SSLContext | None
 ) -> int:
     """Listen; returns the port. Raises SettingsError if it is taken."""
-    site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls)
+    site = web.TCPSite(
+        runner, settings.host, settings.port, ssl_context=tls, backlog=BACKLOG
+    )
     try:
         await site.start()
     except OSError as error:

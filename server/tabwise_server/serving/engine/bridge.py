@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 JOIN_S = 5.0  # how long a stop waits for the step that is being made
 LATE_S = 0.05  # past a deadline; by then the engine has told it itself, if it steps
-GONE = "the engine ended with this request; ask again in a second"
+GONE = "the engine has ended; ask again in a second"
 PASSED = "the deadline passed before the completion was done"
 
 
@@ -47,7 +47,8 @@ class EngineBridge:
         self._wake = threading.Condition()
         self._inbox: list[Callable[[], None]] = []
         self._stopping = False
-        self._ended = False  # changed in the event loop only
+        # once it has ended, what to raise; changed in the event loop only
+        self._ended: tuple[type[TabwiseError], str] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._busy_since: float | None = None  # when the current step began
         self.restarts = 0  # times that a step raised and the engine began afresh
@@ -72,8 +73,7 @@ class EngineBridge:
         EngineGone once the engine has ended.
         """
         assert self._loop is not None
-        if not self.alive:
-            raise EngineGone("the engine has ended; ask again in a second")
+        self.check()
         future: asyncio.Future[Generation] = self._loop.create_future()
         self._futures[request.id] = future
         self._post(lambda: self._submit(request))
@@ -104,15 +104,16 @@ class EngineBridge:
             self._wake.notify()
         self._abandon(kind, said)
 
+    def check(self) -> None:
+        """Raises EngineGone once the engine has ended, or what `abandon` was told."""
+        if self._ended is not None:
+            kind, said = self._ended
+            raise kind(said)
+
     @property
     def alive(self) -> bool:
         """Whether the engine's thread serves."""
-        return not self._ended
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that are not answered."""
-        return len(self._futures)
+        return self._ended is None
 
     @property
     def stalled_s(self) -> float:
@@ -189,7 +190,7 @@ class EngineBridge:
 
     def _abandon(self, kind: type[TabwiseError] = EngineGone, said: str = GONE) -> None:
         """The thread has ended: nobody will answer these, nor any that come."""
-        self._ended = True
+        self._ended = self._ended or (kind, said)
         # nor will anybody take these in; they would hold the engine
         self._taken_in()
         for future in self._futures.values():

@@ -14,7 +14,6 @@ from typing import Any
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.engine import EngineCounters
 from tabwise_server.errors import Overloaded, TabwiseError
-from tabwise_server.serving.engine.bridge import EngineGone
 from tabwise_server.serving.engine.model import ServedModel
 
 logger = logging.getLogger(__name__)
@@ -82,8 +81,7 @@ class Keeper:
         """Raises EngineGone, or Overloaded if the engine has not moved for long: at
         once, so that a router can ask another backend."""
         bridge = self.model.bridge
-        if not bridge.alive:
-            raise EngineGone("the engine is being restarted; ask again in a second")
+        bridge.check()
         if bridge.stalled_s > self._stall_s / 2:
             raise Overloaded(f"the engine's step has taken {bridge.stalled_s:.1f} s")
 
@@ -161,7 +159,7 @@ class Keeper:
         """Stop a model once it has answered what it began."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETIRE_S):
-                while old.bridge.in_flight:  # noqa: ASYNC110 - rare, and soon over
+                while old.in_flight:  # noqa: ASYNC110 - rare, and soon over
                     await asyncio.sleep(0.05)
         await old.stop()
         self._leaving.remove(old)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
@@ -22,7 +24,11 @@ MOST_PREFIX, MOST_SUFFIX, MOST_CONTEXT = 32_000, 8_000, 32_000
 
 
 class ServedModel:
-    """Answers questions once it is started. window: tokens of prompt and answer."""
+    """Answers questions once it is started. window: tokens of prompt and answer.
+
+    Questions are tokenised in a thread of their own, one after the other: a millisecond
+    each, in which the event loop can refuse a dozen that find no room.
+    """
 
     def __init__(
         self, checkpoint: Checkpoint, runner: Runner, prefill_chunk: int = 128
@@ -35,6 +41,8 @@ class ServedModel:
         self.width = min(SEARCH_WIDTH, runner.n_slots)
         self._infiller = Infiller(checkpoint.tokenizer, self.window)
         self._ids = itertools.count()
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self.in_flight = 0  # questions that are not answered
 
     async def start(self) -> None:
         """Run the engine, and decode once so that the first user does not wait."""
@@ -48,6 +56,7 @@ class ServedModel:
 
     async def stop(self) -> None:
         await self.bridge.stop()
+        self._preparing.shutdown(wait=False)
 
     async def answer(
         self,
@@ -56,16 +65,26 @@ class ServedModel:
         progress: Callable[[Progress], None] | None = None,
     ) -> Generation:
         """As `EngineBridge.generate`. progress: see `GenerationRequest`."""
-        request = attrs.evolve(
-            self._request(question),
-            id=str(next(self._ids)),
-            owner=asker.owner,
-            session=asker.session,
-            deadline=asker.deadline,
-            stop_texts=question.stop_texts,
-            progress=progress,
-        )
-        return await self.bridge.generate(request)
+        self.in_flight += 1
+        try:
+            request = attrs.evolve(
+                await self._prepared(question),
+                id=str(next(self._ids)),
+                owner=asker.owner,
+                session=asker.session,
+                deadline=asker.deadline,
+                stop_texts=question.stop_texts,
+                progress=progress,
+            )
+            return await self.bridge.generate(request)
+        finally:
+            self.in_flight -= 1
+
+    async def _prepared(self, question: Question) -> GenerationRequest:
+        """`_request`, in its thread. Raises EngineGone once the model has stopped."""
+        self.bridge.check()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._preparing, self._request, question)
 
     def prompt(self, question: Question) -> Prompt:
         """What the model reads for it."""
