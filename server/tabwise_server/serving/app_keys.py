@@ -5,10 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from tabwise_server.serving.admission.callers import Keys
+from tabwise_server.serving.admission.overload import House
 from tabwise_server.serving.service import CompletionService
 from tabwise_server.settings import ServeSettings
 
 SERVICE = web.AppKey("service", CompletionService)
 SETTINGS = web.AppKey("settings", ServeSettings)
+HOUSE = web.AppKey("house", House)
 KEYS = web.AppKey("keys", Keys)
 CALLER = web.RequestKey("caller", str)  # whose key a request brought

@@ -10,35 +10,51 @@ from typing import Any
 from aiohttp import web
 
 from tabwise_server.errors import Overloaded
-from tabwise_server.serving.service import CompletionService
+from tabwise_server.serving.admission.limits import Places
+from tabwise_server.serving.observing.metrics import Metrics
 
 SAID = "all places are taken; try again in a second"
-_BODY = json.dumps(
+BODY = json.dumps(
     {"error": {"code": Overloaded.code, "message": SAID, "field": None}, "detail": SAID}
 ).encode()
-_HEADERS = {"Retry-After": "1"}
+RETRY_S = "1"
 
 
-def turn_away(service: CompletionService) -> Any:
-    """The middleware. Everything that is posted needs a place."""
-    places, metrics = service.places, service.metrics
-    errors = metrics.requests.labels("error")
-    refused = metrics.rejected.labels(Overloaded.code)
+class House:
+    """Whether there is room, and how often there was none."""
+
+    def __init__(self, places: Places, metrics: Metrics) -> None:
+        self._places = places
+        self._errors = metrics.requests.labels("error")
+        self._refused = metrics.rejected.labels(Overloaded.code)
+
+    @property
+    def full(self) -> bool:
+        places = self._places
+        return places.taken >= places.limits.requests and not places.draining
+
+    def count(self) -> None:
+        """One more request that was refused."""
+        self._errors.inc()
+        self._refused.inc()
+
+
+def turn_away(house: House) -> Any:
+    """The middleware: everything that is posted needs a place. Most find the house full
+    at the door already (`door.py`); this is for those that the door cannot judge."""
 
     @web.middleware
     async def turned_away(
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        full = places.taken >= places.limits.requests and not places.draining
-        if not full or request.method != "POST":
+        if not house.full or request.method != "POST":
             return await handler(request)
-        errors.inc()
-        refused.inc()
+        house.count()
         return web.Response(
-            body=_BODY,
+            body=BODY,
             status=Overloaded.status,
-            headers=_HEADERS,
+            headers={"Retry-After": RETRY_S},
             content_type="application/json",
         )
 
