@@ -121,18 +121,22 @@ async def test_a_full_house_refuses_while_it_tokenises(
         assert going.wait(60), "the test never let it go on"
         return request(*given, **named)
 
-    async with running_backend(HeldRunner(), max_queue=2) as backend:
+    runner = HeldRunner()
+    async with running_backend(runner, max_queue=2) as backend:
         infiller = backend.service.keeper.model._infiller
         request = infiller.request
+        runner.hold()
+        first = ask(backend, body(new_tokens=3))
+        await entered(runner)
         monkeypatch.setattr(infiller, "request", slowly)
-        tasks = [ask(backend, body(new_tokens=3)) for _ in range(2)]
+        second = ask(backend, body(new_tokens=3))
         assert await asyncio.to_thread(tokenising.wait, 30)
-        await until(lambda: backend.service.places.taken == 2)
         assert (await backend.post(OURS, body()))[0] == 503
-        tasks[1].cancel()
+        second.cancel()
         await until(lambda: backend.service.places.taken == 1)
         going.set()
-        assert (await tasks[0])[0] == 200
+        runner.release()
+        assert (await first)[0] == 200
         assert backend.service.engine.counters.finished == 2  # the warm-up, the first
 
 

@@ -26,8 +26,8 @@ MOST_PREFIX, MOST_SUFFIX, MOST_CONTEXT = 32_000, 8_000, 32_000
 class ServedModel:
     """Answers questions once it is started. window: tokens of prompt and answer.
 
-    Questions are tokenised in a thread of their own, one after the other: a millisecond
-    each, in which the event loop can refuse a dozen that find no room.
+    Where several are asked, questions are tokenised in a thread of their own, one after
+    the other: a millisecond each, in which the event loop can refuse a dozen.
     """
 
     def __init__(
@@ -83,6 +83,8 @@ class ServedModel:
     async def _prepared(self, question: Question) -> GenerationRequest:
         """`_request`, in its thread. Raises EngineGone once the model has stopped."""
         self.bridge.check()
+        if self.in_flight == 1:
+            return self._request(question)  # sooner than a thread wakes
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._preparing, self._request, question)
 
