@@ -22,6 +22,11 @@ def test_only_what_is_answered_in_the_steady_part_counts() -> None:
     assert tally.sorted(503, 200) == [0.25, 0.5, 0.5, 0.5]
 
 
+def test_how_many_were_refused_soon() -> None:
+    assert overload._share_within([0.002, 0.01, 0.05], 0.01) == pytest.approx(0.6667)
+    assert overload._share_within([], 0.01) == 1.0
+
+
 def test_people_take_turns_and_type_on() -> None:
     people = People(1)
     asked = [json.loads(people.next()) for _ in range(2 * overload.USERS)]

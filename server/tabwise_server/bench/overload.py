@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import bisect
 import itertools
 import json
 import math
@@ -41,6 +42,7 @@ WARM_S = 3.0
 LOWER = (1.5, 3.0)  # times what it can serve
 MOST_LINES = 2_000  # connections of the generator
 DEADLINE_MS = 60_000.0
+SOON_MS = 10.0  # in which to be told that there is no room
 # Statuses that say that there was no room.
 NO_ROOM = (429, 503)
 
@@ -58,6 +60,7 @@ class Flood:
     refused_p50_ms: float
     refused_p99_ms: float
     refused_max_ms: float
+    refused_soon: float  # share within SOON_MS
     server_cpu: float | None  # of one core
     generator_cpu: float
 
@@ -133,6 +136,7 @@ async def _measured(
         refused_p50_ms=_ms(refused, 0.5),
         refused_p99_ms=_ms(refused, 0.99),
         refused_max_ms=_ms(refused, 1.0),
+        refused_soon=_share_within(refused, SOON_MS / 1000),
         server_cpu=None
         if theirs is None or theirs_after is None
         else round((theirs_after - theirs) / took_s, 2),
@@ -225,6 +229,13 @@ def _ms(ordered: Sequence[float], share: float) -> float:
     return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1000, 2)
 
 
+def _share_within(ordered: Sequence[float], most: float) -> float:
+    """Of latencies, those of at most `most`; 1.0 of none."""
+    if not ordered:
+        return 1.0
+    return round(bisect.bisect_right(ordered, most) / len(ordered), 4)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--times", type=float, default=10.0, help="what it can serve is asked for"
@@ -247,7 +258,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 HEADER = (
     "asked/s  served/s  of the most  refused/s  failed/s  served p50  refused p50"
-    "    p99    max ms  server CPU  generator CPU"
+    "    p99    max ms  in 10 ms  server CPU  generator CPU"
 )
 
 
@@ -256,6 +267,6 @@ def row(f: Flood) -> str:
     return (
         f"{f.asked_per_s:>7}{f.served_per_s:>10}{f.kept:>13.2f}{f.refused_per_s:>11}"
         f"{f.failed_per_s:>10}{f.served_p50_ms:>12}{f.refused_p50_ms:>13}"
-        f"{f.refused_p99_ms:>7}{f.refused_max_ms:>10}{f.server_cpu or '-':>12}"
-        f"{f.generator_cpu:>15}"
+        f"{f.refused_p99_ms:>7}{f.refused_max_ms:>10}{f.refused_soon:>10.3f}"
+        f"{f.server_cpu or '-':>12}{f.generator_cpu:>15}"
     )
