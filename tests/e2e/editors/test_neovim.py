@@ -65,13 +65,13 @@ def test_tab_takes_the_ghost_text(neovim: Callable[[], Terminal], desk: Desk) ->
 def test_what_was_typed_meanwhile_is_not_inserted_again(
     neovim: Callable[[], Terminal], desk: Desk
 ) -> None:
-    """Tab comes before Neovim asks anew: what it holds begins where typing began."""
+    """Tab comes before Neovim asks anew, so in one go with what was typed: what it
+    holds begins where typing began."""
     terminal = neovim()
     terminal.until_shows("ready")
     terminal.type(TYPED)
     suggested = ghost(terminal)
-    terminal.type(suggested[:3])
-    terminal.press("Tab")
+    terminal.type(f"{suggested[:3]}\t")
     assert saved(terminal, desk) == LINE + suggested
 
 
