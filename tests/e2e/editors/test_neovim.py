@@ -1,6 +1,7 @@
 """Neovim 0.12 with our configuration: ghost text, as it is typed and taken."""
 
 import itertools
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from support.terminal import Terminal
 
 STATUSLINE = "set laststatus=2 statusline=%{get(g:,'tabwise','')}"
 LINE = LAST_LINE + TYPED
+STAYS_S = 0.5  # longer than Neovim waits before it asks anew
 
 
 @pytest.fixture
@@ -28,13 +30,19 @@ def neovim(debian: Path, desk: Desk, open_editor: Open) -> Callable[[], Terminal
 
 
 def ghost(terminal: Terminal, typed: str = LINE) -> str:
-    """Once there is ghost text behind `typed`: that text."""
+    """Once there is ghost text behind `typed`, and it stays: that text. While keys
+    are being typed, that of an earlier one comes and goes."""
+    seen, since = "", time.monotonic()
 
-    def shown() -> str:
-        return terminal.line_with(typed).partition(typed)[2]
+    def stays() -> bool:
+        nonlocal seen, since
+        shown = terminal.line_with(typed).partition(typed)[2]
+        if shown != seen:
+            seen, since = shown, time.monotonic()
+        return bool(seen) and time.monotonic() - since > STAYS_S
 
-    terminal.until(shown, "suggested")
-    return shown()
+    terminal.until(stays, "suggested")
+    return seen
 
 
 def leave_insert_mode(terminal: Terminal) -> None:
