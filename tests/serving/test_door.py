@@ -63,8 +63,8 @@ def seen(backend: RunningBackend) -> int:
 
 
 @contextlib.asynccontextmanager
-async def full_house() -> AsyncIterator[tuple[RunningBackend, HeldRunner]]:
-    """One place, and it is taken until the runner is released."""
+async def full_house() -> AsyncIterator[tuple[RunningBackend, HeldRunner, Wire]]:
+    """One place, and it is taken by the first until the runner is released."""
     runner = HeldRunner()
     async with running_backend(runner, max_queue=1) as backend:
         runner.hold()
@@ -72,14 +72,14 @@ async def full_house() -> AsyncIterator[tuple[RunningBackend, HeldRunner]]:
             await first.send(post())
             await until(lambda: backend.service.places.taken == 1)
             try:
-                yield backend, runner
+                yield backend, runner, first
             finally:
                 runner.release()
             assert await first.status() == 200
 
 
 async def test_a_full_house_refuses_at_the_door_and_the_connection_lives_on() -> None:
-    async with full_house() as (backend, runner), connected(backend) as wire:
+    async with full_house() as (backend, runner, _), connected(backend) as wire:
         before = seen(backend)
         for _ in range(3):
             await wire.send(post())
@@ -95,7 +95,7 @@ async def test_a_full_house_refuses_at_the_door_and_the_connection_lives_on() ->
 
 
 async def test_both_ways_to_refuse_say_the_same() -> None:
-    async with full_house() as (backend, _):
+    async with full_house() as (backend, _, _):
         answers = []
         for more in (
             "",
@@ -118,7 +118,7 @@ async def test_both_ways_to_refuse_say_the_same() -> None:
 
 async def test_what_comes_of_a_refused_body_is_no_request() -> None:
     body = b"x" * 50 + post() + b"y" * 50
-    async with full_house() as (backend, runner), connected(backend) as wire:
+    async with full_house() as (backend, runner, _), connected(backend) as wire:
         before = seen(backend)
         whole = post(body)
         head = whole.index(b"\r\n\r\n") + 4
@@ -132,28 +132,23 @@ async def test_what_comes_of_a_refused_body_is_no_request() -> None:
 
 
 async def test_the_end_of_a_refused_body_may_bring_the_next_request() -> None:
-    async with full_house() as (backend, _), connected(backend) as wire:
+    async with full_house() as (backend, _, _), connected(backend) as wire:
         await wire.send(post()[:-9], post()[-9:] + post())
         assert [await wire.status() for _ in range(2)] == [503, 503]
 
 
 async def test_answers_come_in_the_order_of_their_requests() -> None:
     """Behind a request that is being answered, and two at once."""
-    runner = HeldRunner()
-    async with running_backend(runner, max_queue=1) as backend:
-        runner.hold()
-        async with connected(backend) as wire:
-            await wire.send(post())
-            await until(lambda: backend.service.places.taken == 1)
-            await wire.send(post())
-            async with connected(backend) as other:
-                await other.send(post() + post())
-                assert [await other.status() for _ in range(2)] == [503, 503]
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await wire.reader.readexactly(1)
-            runner.release()
-            assert [await wire.status() for _ in range(2)] == [200, 200]
+    async with full_house() as (backend, runner, first):
+        await first.send(post())
+        async with connected(backend) as other:
+            await other.send(post() + post())
+            assert [await other.status() for _ in range(2)] == [503, 503]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await first.reader.readexactly(1)
+        runner.release()
+        assert await first.status() == 200  # the second's is read at the end
 
 
 @pytest.mark.parametrize(
@@ -171,7 +166,7 @@ async def test_answers_come_in_the_order_of_their_requests() -> None:
     ],
 )
 async def test_what_the_door_cannot_judge_goes_in(sent: bytes) -> None:
-    async with full_house() as (backend, _), connected(backend) as wire:
+    async with full_house() as (backend, _, _), connected(backend) as wire:
         await wire.send(sent)
         if sent.endswith(b"x" * 100):
             await wire.send(b" HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n")
@@ -184,7 +179,7 @@ async def test_now_and_then_a_request_goes_in_so_that_its_connection_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(app, "IDLE_S", 1.0)
-    async with full_house() as (backend, _), connected(backend) as wire:
+    async with full_house() as (backend, _, _), connected(backend) as wire:
         before = seen(backend)
         for _ in range(20):
             await asyncio.sleep(0.1)
@@ -248,7 +243,7 @@ def test_however_it_is_cut_each_request_goes_in_whole_or_not_at_all(
     inner, outer = Inner(), Outer()
     house = Full(data.draw(st.lists(st.booleans(), min_size=20, max_size=20)))
     door = Door(inner, house, most_bytes=1_000, within_s=10)  # type: ignore[arg-type]
-    door._transport = outer
+    door.connection_made(outer)
     gone_in = b""
     for sent in requests:
         cuts = sorted(data.draw(st.sets(st.integers(0, len(sent)), max_size=3)))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
 from http import HTTPStatus
 
 from tabwise_server.errors import Overloaded
@@ -47,15 +46,12 @@ class Door(asyncio.Protocol):
         *,
         most_bytes: int,
         within_s: float,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._handler, self._house = handler, house
         self._most_bytes, self._within_s = most_bytes, within_s
-        self._clock = clock
-        self._last_in = clock()
+        self._last_in = time.monotonic()
         self._owed: int | None = 0  # of what went in, bytes to come; None: unknown
         self._to_drop = 0  # of what was refused
-        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -77,25 +73,23 @@ class Door(asyncio.Protocol):
         elif self._owed is not None:
             # what comes behind a request's end was sent before its answer
             self._owed = self._owed - len(data) if len(data) <= self._owed else None
-        self._last_in = self._clock()
+        self._last_in = time.monotonic()
         self._handler.data_received(data)
 
     def _refuses(self, data: bytes, owed: int) -> bool:
         """Answer a request that begins with `data`, if that is certain to be right."""
-        transport = self._transport
-        if not self._house.full or transport is None:
-            return False
         certain = (
-            data.startswith(b"POST ")
+            self._house.full
+            and data.startswith(b"POST ")
             and data.endswith(b" HTTP/1.1", 0, data.index(b"\r\n"))
             and owed <= self._most_bytes
             and _waits(self._handler)
-            and not transport.get_write_buffer_size()
-            and self._clock() - self._last_in < self._within_s
+            and not self._transport.get_write_buffer_size()
+            and time.monotonic() - self._last_in < self._within_s
         )
         if certain:
             self._house.count()
-            transport.write(ANSWER)
+            self._transport.write(ANSWER)
         return certain
 
     def eof_received(self) -> bool | None:

@@ -27,7 +27,7 @@ class ServedModel:
     """Answers questions once it is started. window: tokens of prompt and answer.
 
     Where several are asked, questions are tokenised in a thread of their own, one after
-    the other: a millisecond each, in which the event loop can refuse a dozen.
+    the other: a millisecond each, in which the event loop can refuse dozens.
     """
 
     def __init__(
