@@ -12,7 +12,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
-import { Backend, PATIENCE_MS, ROOT, TABWISE, VsCode } from "./vscode.mjs";
+import { Backend, ROOT, TABWISE, VsCode } from "./vscode.mjs";
 
 const { values: flags } = parseArgs({
   options: { keep: { type: "string", default: path.join(import.meta.dirname, "build") } },
@@ -103,7 +103,7 @@ async function typesThrough() {
 async function takesWordsThenAll() {
   whole = await suggestionIn("stock.py");
   await code.page.keyboard.press("Control+ArrowRight");
-  await until(async () => {
+  await code.until(async () => {
     const rest = await code.ghost();
     return rest !== "" && rest !== whole && whole.endsWith(rest);
   });
@@ -116,7 +116,7 @@ async function showsOthers() {
   code.setSettings({ "tabwise.minConfidence": 0 });
   await newLine();
   await code.type("x = ");
-  await until(async () => {
+  await code.until(async () => {
     await code.page.keyboard.press("Escape");
     await code.page.keyboard.press("Alt+\\");
     await code.page.waitForTimeout(500);
@@ -133,7 +133,7 @@ async function showsOthers() {
 async function followsOption() {
   code.setSettings({ "tabwise.maxNewTokens": 2 });
   let number = 0;
-  await until(async () => {
+  await code.until(async () => {
     const shown = await suggestionIn(`stock${++number}.py`);
     return whole.startsWith(shown) && shown.length < whole.length;
   });
@@ -225,8 +225,7 @@ async function findsTheTool() {
 async function suggestionIn(name) {
   code.write(name, STOCK);
   await code.openFile(name);
-  await code.goToEndOf("def profit", name);
-  await code.page.keyboard.press("Control+End");
+  await code.goToEndOf(STOCK.split("\n").at(-1), name);
   await code.type(TYPED);
   return code.ghostAppears();
 }
@@ -236,14 +235,6 @@ async function newLine() {
   await code.page.keyboard.press("Escape");
   await code.page.keyboard.press("Control+End");
   await code.page.keyboard.press("Enter");
-}
-
-async function until(holds) {
-  const ends = performance.now() + PATIENCE_MS;
-  while (!(await holds())) {
-    assert.ok(performance.now() < ends, "it never came to hold");
-    await code.page.waitForTimeout(50);
-  }
 }
 
 async function step(name, run) {

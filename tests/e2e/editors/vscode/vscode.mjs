@@ -19,7 +19,8 @@ export const TABWISE = path.join(ROOT, ".venv/bin/tabwise");
 const PROGRAM = path.join(HERE, "node_modules/code-server/lib/vscode/out/server-main.js");
 const CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-export const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 60_000;
+const SETTLED_MS = 300;
 const GHOST = ".ghost-text-decoration, .ghost-text-decoration-preview, .ghost-text";
 const STATUS = "[id*='tabwise.status']";
 
@@ -111,25 +112,42 @@ export class VsCode {
     await this.page.keyboard.press("Enter");
   }
 
-  /** Put the cursor behind the first line that holds `text`. */
+  /** Put the cursor behind the last line that holds `text`, ready to type. */
   async goToEndOf(text, name) {
     const lines = readFileSync(path.join(this.project, name), "utf8").split("\n");
-    const number = lines.findIndex((line) => line.includes(text)) + 1;
-    const first = this.page.locator(".view-line", { hasText: lines[0].replaceAll(" ", "\u00a0") });
-    await first.first().click();
+    const number = lines.findLastIndex((line) => line.includes(text)) + 1;
+    const editor = this.page.locator(`.monaco-editor[data-uri$="/${name}"]`);
+    await editor.locator(".view-line").first().click();
     await this.page.keyboard.press("Control+g");
     await this.page.locator(".quick-input-widget input").fill(`:${number}:200`);
     await this.page.keyboard.press("Enter");
     await this.page.locator(".quick-input-widget").waitFor({ state: "hidden" });
+    await this.page.locator(".statusbar-item", { hasText: `Ln ${number},` }).waitFor();
+    await editor.and(this.page.locator(".focused")).waitFor();
   }
 
   type(text) {
     return this.page.keyboard.type(text, { delay: 60 });
   }
 
+  /** The ghost text, once it has stayed the same for a while. */
   async ghostAppears() {
-    await this.page.locator(GHOST).first().waitFor();
-    return this.ghost();
+    let shown = "";
+    await this.until(async () => {
+      const before = shown;
+      shown = await this.ghost();
+      return shown !== "" && shown === before;
+    }, SETTLED_MS);
+    return shown;
+  }
+
+  /** Ask until it holds. */
+  async until(holds, everyMs = 50) {
+    const ends = performance.now() + PATIENCE_MS;
+    while (!(await holds())) {
+      assert.ok(performance.now() < ends, "it never came to hold");
+      await this.page.waitForTimeout(everyMs);
+    }
   }
 
   async ghost() {
