@@ -10,6 +10,7 @@ agreement as in PPM, Cleary and Witten 1984.)
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
@@ -17,6 +18,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from tabwise_model.runners.native_library import choosing_library
 from tabwise_model.tokenizer import Ids
 
 LONGEST = 16  # tokens of agreement that are told apart
@@ -48,7 +50,8 @@ class CopySource:
 
     def __init__(self, texts: Iterable[Ids]) -> None:
         gap = np.array([GAP], np.int32)
-        self._ids = np.concatenate([gap, *(p for t in texts for p in (t, gap))])
+        parts = [gap, *(p for t in texts for p in (t, gap))]
+        self._ids: Ids = np.concatenate(parts, dtype=np.int32)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -56,30 +59,50 @@ class CopySource:
     def predict(self, context: Sequence[int]) -> Copied | None:
         """What followed the longest agreements with the end of `context`; None where
         its last token stands nowhere."""
-        after, agreed = self._occurrences(context)
+        after, agreed = occurrences(self._ids, context)
         if not len(after):
             return None
         counts = np.bincount(agreed).tolist()
         shares = np.array(_shares(counts), np.float32)[agreed]
         return Copied(after, shares, len(counts) - 1)
 
-    def _occurrences(self, context: Sequence[int]) -> tuple[Ids, npt.NDArray[np.int64]]:
-        """The token after each occurrence of the last one, and how many tokens agree
-        there, up to LONGEST."""
-        if not len(context):
-            return np.empty(0, np.int32), np.empty(0, np.int64)
-        source = self._ids
-        at = np.flatnonzero(source[:-1] == context[-1])
-        at = at[source[at + 1] != GAP]
-        agreed = np.ones(len(at), np.int64)
-        still = np.arange(len(at))
-        # a gap agrees with nothing, and one stands first: at - back never wraps
-        for back in range(1, min(LONGEST, len(context))):
-            still = still[source[at[still] - back] == context[-1 - back]]
-            if not len(still):
-                break
-            agreed[still] += 1
-        return source[at + 1], agreed
+
+def occurrences(text: Ids, context: Sequence[int]) -> tuple[Ids, Ids]:
+    """The token after each occurrence of the context's last one, and how many tokens
+    agree there, up to LONGEST. `text` begins with a gap."""
+    library = choosing_library()
+    if library is None or not len(context):
+        return occurrences_in_numpy(text, context)
+    end = array("i", context[-LONGEST:])
+    after, agreed = np.empty_like(text), np.empty_like(text)
+    found = library.tabwise_occurrences(
+        text.ctypes.data,
+        len(text),
+        end.buffer_info()[0],
+        len(end),
+        LONGEST,
+        GAP,
+        after.ctypes.data,
+        agreed.ctypes.data,
+    )
+    return after[:found], agreed[:found]
+
+
+def occurrences_in_numpy(text: Ids, context: Sequence[int]) -> tuple[Ids, Ids]:
+    """As `occurrences`; what the native one is compared with."""
+    if not len(context):
+        return np.empty(0, np.int32), np.empty(0, np.int32)
+    at = np.flatnonzero(text[:-1] == context[-1])
+    at = at[text[at + 1] != GAP]
+    agreed = np.ones(len(at), np.int32)
+    still = np.arange(len(at))
+    # a gap agrees with nothing, and one stands first: at - back never wraps
+    for back in range(1, min(LONGEST, len(context))):
+        still = still[text[at[still] - back] == context[-1 - back]]
+        if not len(still):
+            break
+        agreed[still] += 1
+    return text[at + 1], agreed
 
 
 def _shares(counts: list[int]) -> list[float]:

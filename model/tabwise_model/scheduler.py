@@ -9,7 +9,7 @@ import attrs
 
 from tabwise_model.runners.protocol import Chunk
 from tabwise_model.sequence import Sequence
-from tabwise_model.slots import Placement, SlotTable
+from tabwise_model.slots import MIN_SHARED, Placement, SlotTable, common_prefix
 
 MIN_SHARE = 16  # prompt tokens a prefilling request gets at least, when it gets any
 
@@ -26,10 +26,12 @@ class Scheduler:
     """Sequences take turns into slots; all of them decode together.
 
     The next slot goes to the owner who has fewest, of theirs to the session that has
-    fewest, then to who came first. In a step every decoding sequence has its newest
-    token computed, and those still in their prompts share `prefill_chunk` tokens, the
-    owners equally, within these their sessions (see `fair_shares`), so that neither a
-    long prompt nor a crowd holds others longer than one chunk.
+    fewest, then to who came first. Whose prompt is being computed for another waits for
+    it and takes it over: on a cold start, each keystroke would else compute it anew. In
+    a step every decoding sequence has its newest token computed, and those still in
+    their prompts share `prefill_chunk` tokens, the owners equally, within these their
+    sessions (see `fair_shares`), so that neither a long prompt nor a crowd holds others
+    longer than one chunk.
     """
 
     def __init__(self, n_slots: int, prefill_chunk: int) -> None:
@@ -62,10 +64,10 @@ class Scheduler:
             self._slots.release(sequence.slot, sequence.scratch)
 
     def admit(self, now: float) -> Admission | None:
-        """Give whose turn it is a slot; None if there is no slot or no queue."""
-        if not self._queue:
+        """Give whose turn it is a slot; None if there is none, or nobody to have it."""
+        sequence = next((s for s in self._in_turn() if not self._follows(s)), None)
+        if sequence is None:
             return None
-        sequence = self._whose_turn()
         request = sequence.request
         placement = self._slots.acquire(
             request.prompt, sequence.scratch_wanted, request.owner
@@ -90,15 +92,29 @@ class Scheduler:
                 planned.append((sequence, chunks))
         return planned
 
-    def _whose_turn(self) -> Sequence:
-        """Of the queue, which is not empty."""
+    def _in_turn(self) -> list[Sequence]:
+        """The queue; of those that are equal, who came first."""
         have: Counter[tuple[Hashable, ...]] = Counter()
-        for sequence in self._running:
+        for sequence in self._running if self._queue else ():
             whose = _whose(sequence)
             have[whose] += 1
             have[whose[:1]] += 1
-        # the first of several that are equal: who came first
-        return min(self._queue, key=lambda s: (have[_whose(s)[:1]], have[_whose(s)]))
+        return sorted(self._queue, key=lambda s: (have[_whose(s)[:1]], have[_whose(s)]))
+
+    def _follows(self, sequence: Sequence) -> bool:
+        """Whether another of its owner is computing more of its prompt than is held."""
+        request = sequence.request
+        coming = max(
+            (
+                common_prefix(other.request.prompt, request.prompt)
+                for other in self._running
+                if not other.decoding and other.request.owner == request.owner
+            ),
+            default=0,
+        )
+        if coming < MIN_SHARED:
+            return False
+        return coming - self._slots.held(request.prompt, request.owner) >= MIN_SHARED
 
     def forget(self) -> None:
         """Trust no slot's content any more."""

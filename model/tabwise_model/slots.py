@@ -69,15 +69,7 @@ class SlotTable:
         most = max(scratch, len(self.slots) // SCRATCH_SHARE)
         if len(free) <= scratch or self._scratch + scratch > most:
             return None
-        # the last token is computed always: its logits are wanted
-        wanted = list(prompt[:-1])
-        head = wanted[:FIRST_STRIDE]
-        shared = [
-            common_prefix(slot.tokens, wanted)
-            if slot.tokens[:FIRST_STRIDE] == head and slot.owner == owner
-            else 0
-            for slot in self.slots
-        ]
+        shared = self._shared(prompt, owner)
         cached = max(shared)
         longest = (s for s, n in zip(self.slots, shared, strict=True) if n == cached)
         best = max(longest, key=lambda s: (not s.busy, s.last_used))
@@ -88,6 +80,10 @@ class SlotTable:
         if cached >= MIN_SHARED and oldest is not best:
             return take(oldest, cached, best)
         return take(oldest, shared[oldest.index], None)
+
+    def held(self, prompt: Sequence[int], owner: str = "") -> int:
+        """How many tokens of `prompt` need not be computed if it gets a slot now."""
+        return max(self._shared(prompt, owner))
 
     def release(self, slot: Slot, scratch: Iterable[Slot] = ()) -> None:
         """The slots may be taken again. The first keeps its tokens for the next
@@ -103,6 +99,18 @@ class SlotTable:
         """Trust no slot's content any more."""
         for slot in self.slots:
             slot.keep(0)
+
+    def _shared(self, prompt: Sequence[int], owner: str) -> list[int]:
+        """What each slot holds of a prompt of `owner`."""
+        # the last token is computed always: its logits are wanted
+        wanted = list(prompt[:-1])
+        head = wanted[:FIRST_STRIDE]
+        return [
+            common_prefix(slot.tokens, wanted)
+            if slot.tokens[:FIRST_STRIDE] == head and slot.owner == owner
+            else 0
+            for slot in self.slots
+        ]
 
     def _take(
         self, slot: Slot, cached: int, source: Slot | None, scratch: int, owner: str

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
+from tabwise_model.choosing import NotFinite
 from tabwise_model.request import Sampling
-from tabwise_model.sampling import NotFinite, Sampler
+from tabwise_model.sampling import Sampler
 
 
 def logits(*values: float) -> np.ndarray:

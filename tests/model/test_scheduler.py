@@ -100,6 +100,43 @@ def test_a_crowd_in_one_session_does_not_keep_its_owners_others_waiting() -> Non
     assert [a.sequence for a in admitted if a] == [crowd[0], other]
 
 
+def test_who_asks_what_is_being_computed_waits_and_takes_it_over() -> None:
+    scheduler = Scheduler(4, 128)
+    first = sequence([*range(100), 7], owner="ann")
+    second = sequence([*range(100), 8, 9], owner="ann")
+    strangers = sequence([*range(100), 8], owner="bob")
+    for one in (first, second, strangers):
+        scheduler.add(one)
+    assert [admitted(scheduler), admitted(scheduler)] == [first, strangers]
+    assert scheduler.admit(0.0) is None
+    first.computed(first.chunks(90))
+    admission = scheduler.admit(0.0)
+    assert admission is not None
+    assert admission.sequence is second
+    assert admission.placement.cached == 90
+
+
+def test_who_waits_for_a_request_that_is_cancelled_goes_on_from_there() -> None:
+    scheduler = Scheduler(4, 128)
+    first, second = (sequence([*range(100), n]) for n in (7, 8))
+    for one in (first, second):
+        scheduler.add(one)
+    assert admitted(scheduler) is first
+    first.computed(first.chunks(40))
+    assert scheduler.admit(0.0) is None
+    scheduler.remove(first)
+    admission = scheduler.admit(0.0)
+    assert admission is not None
+    assert admission.sequence is second
+    assert admission.placement.cached == 40
+
+
+def admitted(scheduler: Scheduler) -> Sequence:
+    admission = scheduler.admit(0.0)
+    assert admission is not None
+    return admission.sequence
+
+
 def test_those_that_decode_take_part_in_every_step() -> None:
     scheduler = Scheduler(3, 32)
     decoding, *prefilling = (sequence([n] * 50) for n in range(3))

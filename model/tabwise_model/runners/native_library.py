@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from pathlib import Path
 
 from tabwise_model.runners.build import LIBRARY, digest_sources
@@ -38,6 +39,17 @@ class Shape(ctypes.Structure):
     )
 
 
+class NativeCopied(ctypes.Structure):
+    """`TabwiseCopied` of native/tabwise.h, field by field."""
+
+    _fields_ = (
+        ("ids", _POINTER),
+        ("shares", _POINTER),
+        ("count", ctypes.c_int32),
+        ("weight", ctypes.c_float),
+    )
+
+
 _SIGNATURES = {
     "tabwise_built_from": (ctypes.c_char_p, []),
     "tabwise_paths": (_INT, [ctypes.c_char_p, _INT]),
@@ -51,16 +63,27 @@ _SIGNATURES = {
     ),
     "tabwise_copy_slot": (None, [_POINTER, _INT, _INT, _INT, _INT]),
     "tabwise_counters": (None, [_POINTER, _POINTER, _POINTER]),
+    "tabwise_likeliest": (
+        _INT,
+        [_POINTER, _INT, *[_POINTER] * 2, *[_INT] * 3, *[_POINTER] * 4],
+    ),
+    "tabwise_occurrences": (
+        _INT,
+        [_POINTER, _INT, _POINTER, *[_INT] * 3, *[_POINTER] * 2],
+    ),
 }
 
 
-def load_library(file: Path = LIBRARY) -> ctypes.CDLL:
-    """The library, its functions typed. Raises NativeLibraryError: absent, not
-    loadable, or built from other sources than those beside it."""
+def load_library(
+    file: Path = LIBRARY, kind: type[ctypes.CDLL] = ctypes.CDLL
+) -> ctypes.CDLL:
+    """The library, its functions typed. kind: PyDLL keeps Python's lock while they run.
+    Raises NativeLibraryError: absent, not loadable, or built from other sources than
+    those beside it."""
     if not file.is_file():
         raise NativeLibraryError(f"{file} is not there: {REMEDY}")
     try:
-        library = ctypes.CDLL(str(file))
+        library = kind(str(file))
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
@@ -69,6 +92,15 @@ def load_library(file: Path = LIBRARY) -> ctypes.CDLL:
     if library.tabwise_built_from() != digest_sources().encode():
         raise NativeLibraryError(f"{file} was built from other sources: {REMEDY}")
     return library
+
+
+@functools.cache
+def choosing_library() -> ctypes.CDLL | None:
+    """For what is so short that Python's lock is kept; None where there is none."""
+    try:
+        return load_library(kind=ctypes.PyDLL)
+    except NativeLibraryError:
+        return None
 
 
 def usable_paths(library: ctypes.CDLL) -> list[str]:

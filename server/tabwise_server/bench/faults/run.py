@@ -42,6 +42,7 @@ from tabwise_server.serving.engine.keeper import RESTART_REASONS
 # A process' memory, once settled: what it may differ by, as a share and in megabytes.
 FLAT_SHARE, FLAT_MB = 0.10, 16.0
 FEWEST_SAMPLES = 12
+DEADLINE_MS, STALL_S = 2_000.0, 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -157,10 +158,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="in which an engine, Redis and a backend break once each, in seconds",
     )
     parser.add_argument(
-        "--deadline-ms", type=float, default=2_000.0, help="of a well-formed request"
+        "--deadline-ms",
+        type=float,
+        default=DEADLINE_MS,
+        help="of a well-formed request",
     )
     parser.add_argument(
-        "--stall-s", type=float, default=2.0, help="after which an engine hangs"
+        "--stall-s",
+        type=float,
+        default=STALL_S,
+        help="after which an engine hangs: half a deadline, so that others can answer",
     )
     parser.add_argument("--out", type=Path, help="write JSON here")
 
