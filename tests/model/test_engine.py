@@ -71,6 +71,20 @@ def test_two_documents_with_a_common_head_keep_their_own_slots() -> None:
                 assert cached >= len(TOKENIZER.encode(text)) - 2
 
 
+def test_who_ask_for_the_same_at_once_have_it_computed_once() -> None:
+    engine = make_engine(HashRunner(slot_tokens=400), prefill_chunk=16)
+    text = [n % 50 for n in range(200)]
+    asked = [request(f"key {n}", [*text, *range(60, 61 + n)]) for n in range(3)]
+    for one in asked:
+        engine.submit(one)
+    found = run_all(engine)
+    assert engine.counters.prefill_tokens < 230
+    for one in asked:
+        single = make_engine(HashRunner(slot_tokens=400))
+        single.submit(one)
+        assert found[one.id].tokens == run_all(single)[one.id].tokens
+
+
 def test_a_cancelled_request_is_not_computed_again() -> None:
     runner = HashRunner()
     engine = make_engine(runner, prefill_chunk=4)

@@ -88,7 +88,9 @@ async def running_house(
             "TABWISE_SERVE_CACHE_SECRET": secrets.token_hex(16),
             **environment,
         }
-        flags = ("--threads", "1", "--slots", str(slots))
+        # as many places as are answered within a deadline, and a second thread for
+        # when the other backend is gone
+        flags = ("--threads", "2", "--slots", str(slots), "--max-queue", "256")
         members = await stack.enter_async_context(
             running_fleet(2, *flags, module=MODULE, environment=settings)
         )
