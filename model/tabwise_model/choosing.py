@@ -2,7 +2,7 @@
 
 In the native library where it is, else in numpy: the same but for rounding. numpy gives
 Python's lock away in each call on a whole row, and where other threads are busy waits
-long to have it back; that was most of a step on a loaded server (docs/backend.md).
+to have it back. What was measured: docs/native.md, "Choosing".
 """
 
 from __future__ import annotations
