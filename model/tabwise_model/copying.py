@@ -18,7 +18,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from tabwise_model.runners.native_library import choosing_library
+from tabwise_model.runners.native_library import locked_library
 from tabwise_model.tokenizer import Ids
 
 LONGEST = 16  # tokens of agreement that are told apart
@@ -70,7 +70,7 @@ class CopySource:
 def occurrences(text: Ids, context: Sequence[int]) -> tuple[Ids, Ids]:
     """The token after each occurrence of the context's last one, and how many tokens
     agree there, up to LONGEST. `text` begins with a gap."""
-    library = choosing_library()
+    library = locked_library()
     if library is None or not len(context):
         return occurrences_in_numpy(text, context)
     end = array("i", context[-LONGEST:])

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-Ids = npt.NDArray[np.int32]
+Ids = npt.NDArray[np.intp]
 
 
 KEPT_ANSWERS = 4_096
@@ -30,12 +30,12 @@ class TokenIndex:
     def __init__(self, token_bytes: Sequence[bytes]) -> None:
         """token_bytes: bytes by id; an empty one (a sentinel) is never allowed."""
         self.bytes_of = token_bytes
-        self.ends = np.array([i for i, b in enumerate(token_bytes) if not b], np.int32)
+        self.ends = np.array([i for i, b in enumerate(token_bytes) if not b], np.intp)
         breaks = [i for i, b in enumerate(token_bytes) if _breaks_line(b)]
-        self.line_ends = np.array([*breaks, *self.ends], np.int32)
+        self.line_ends = np.array([*breaks, *self.ends], np.intp)
         order = sorted((b, i) for i, b in enumerate(token_bytes) if b)
         self._bytes = [b for b, _ in order]
-        self._ids = np.array([i for _, i in order], dtype=np.int32)
+        self._ids = np.array([i for _, i in order], dtype=np.intp)
         self.exact = dict(order)
         self._longest = max(map(len, self._bytes))
         # what is being typed is asked for again at each keystroke
@@ -53,7 +53,7 @@ class TokenIndex:
         last = bisect_left(self._bytes, _after(required), lo=first)
         parts = (required[:n] for n in range(1, min(len(required), self._longest + 1)))
         shorter = [self.exact[part] for part in parts if part in self.exact]
-        return np.concatenate([np.array(shorter, np.int32), self._ids[first:last]])
+        return np.concatenate([np.array(shorter, np.intp), self._ids[first:last]])
 
 
 def _breaks_line(piece: bytes) -> bool:

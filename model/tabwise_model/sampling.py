@@ -7,12 +7,15 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from tabwise_model.choosing import Logits, NotFinite, likeliest, probabilities
-from tabwise_model.copying import Copied
+from tabwise_model.copying import Copied, mix
 from tabwise_model.healing import Ids
 from tabwise_model.request import Sampling
 
-NONE = np.empty(0, np.int32)
+Logits = npt.NDArray[np.float32]
+
+
+class NotFinite(ValueError):
+    """The logits hold NaN or infinity, so no token can be chosen from them."""
 
 
 class Sampler:
@@ -35,11 +38,6 @@ class Sampler:
         all others having no probability; None for all. copied: a second opinion to mix
         in. Raises NotFinite.
         """
-        if copied is not None and self._rng is None:
-            marked, inside = (NONE, False) if allowed is None else (allowed, True)
-            found = likeliest(logits, copied, marked, inside=inside, most=1)
-            for token, p in found.tokens:
-                return token, math.log(p / found.share if inside else p)
         if copied is not None:
             with np.errstate(divide="ignore"):
                 logits = np.log(probabilities(logits, copied))
@@ -76,3 +74,16 @@ def _keep_share(weights: npt.NDArray[np.float64], share: float) -> None:
     order = np.argsort(-weights, kind="stable")
     reached = weights[order].cumsum() >= share * weights.sum()
     weights[order[int(reached.argmax()) + 1 :]] = 0
+
+
+def probabilities(
+    logits: Logits, copied: Copied | None = None
+) -> npt.NDArray[np.float32]:
+    """Softmax of logits (V,), with what may be copied mixed in. Raises NotFinite."""
+    top = logits.max()
+    if not math.isfinite(top):
+        raise NotFinite("the model computed logits that are not finite")
+    p: npt.NDArray[np.float32] = np.exp(logits - top)
+    p /= p.sum()
+    mix(p, copied)
+    return p

@@ -65,6 +65,8 @@ class Scheduler:
 
     def admit(self, now: float) -> Admission | None:
         """Give whose turn it is a slot; None if there is none, or nobody to have it."""
+        if not self._queue:
+            return None
         sequence = next((s for s in self._in_turn() if not self._follows(s)), None)
         if sequence is None:
             return None
@@ -95,7 +97,7 @@ class Scheduler:
     def _in_turn(self) -> list[Sequence]:
         """The queue; of those that are equal, who came first."""
         have: Counter[tuple[Hashable, ...]] = Counter()
-        for sequence in self._running if self._queue else ():
+        for sequence in self._running:
             whose = _whose(sequence)
             have[whose] += 1
             have[whose[:1]] += 1

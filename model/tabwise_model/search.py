@@ -15,11 +15,13 @@ import math
 from collections.abc import Sequence
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 
-from tabwise_model.choosing import Logits, likeliest
 from tabwise_model.copying import CopySource
 from tabwise_model.healing import TokenIndex
 from tabwise_model.request import Finish, GenerationRequest, Line, Search
+from tabwise_model.sampling import Logits, probabilities
 from tabwise_model.stop import end_of_line
 
 CONTEXT = 16  # tokens of the prompt that copying looks at
@@ -123,30 +125,35 @@ class LineSearch:
         self, place: int, hypothesis: Hypothesis, row: Logits
     ) -> list[Hypothesis]:
         """Its likeliest children; its end is counted at once."""
+        p = self._probabilities(hypothesis, row)
+        if hypothesis.heal:
+            ids = self._index.allowed(hypothesis.heal)
+            p = p[ids] / p[ids].sum()
+        else:
+            ids = None
+            ends = self._index.line_ends if hypothesis.visible else self._index.ends
+            share = float(p[ends].sum())
+            if share > 0:
+                score = hypothesis.score + math.log(share)
+                kind = Finish.LINE if hypothesis.visible else Finish.END
+                self._finish(hypothesis, hypothesis.text, score, kind)
+            p[ends] = 0
+        least = math.exp(min(0.0, self._floor - hypothesis.score))
+        return [
+            self._child(place, hypothesis, i if ids is None else int(ids[i]), p[i])
+            for i in _likeliest(p, least, self._width)
+        ]
+
+    def _probabilities(
+        self, hypothesis: Hypothesis, row: Logits
+    ) -> npt.NDArray[np.float32]:
         copied = None
         if self._copy is not None:
             copied = self._copy.predict((*self._context, *hypothesis.written))
-        if hypothesis.heal:
-            allowed = self._index.allowed(hypothesis.heal)
-            found = likeliest(row, copied, allowed, inside=True, most=self._width)
-            whole = found.share
-        else:
-            ends = self._index.line_ends if hypothesis.visible else self._index.ends
-            found = likeliest(row, copied, ends, inside=False, most=self._width)
-            whole = 1.0
-            if found.share > 0:
-                score = hypothesis.score + math.log(found.share)
-                kind = Finish.LINE if hypothesis.visible else Finish.END
-                self._finish(hypothesis, hypothesis.text, score, kind)
-        least = math.exp(min(0.0, self._floor - hypothesis.score))
-        return [
-            self._child(place, hypothesis, token, p / whole)
-            for token, p in found.tokens
-            if p / whole > least
-        ]
+        return probabilities(row, copied)
 
     def _child(
-        self, place: int, parent: Hypothesis, token: int, p: float
+        self, place: int, parent: Hypothesis, token: int, p: np.float32
     ) -> Hypothesis:
         piece, logprob = self._index.bytes_of[token], math.log(p)
         healed = min(len(piece), len(parent.heal))
@@ -194,3 +201,12 @@ class LineSearch:
             probability=found.share,
             finish=found.finish,
         )
+
+
+def _likeliest(p: npt.NDArray[np.float32], least: float, count: int) -> list[int]:
+    """Places of the `count` highest of p above `least`."""
+    places = np.flatnonzero(p > least)
+    if len(places) > count:
+        order = np.argpartition(-p[places], count - 1)[:count]
+        places = places[order]
+    return [int(i) for i in places]

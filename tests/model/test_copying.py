@@ -5,20 +5,25 @@ import re
 from collections import Counter, defaultdict
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from support.engines import alone, request
 from support.tokenizer import TOKENIZER
 from tabwise_model.copying import (
+    GAP,
     LONG_PRIOR,
     LONGEST,
     SHORT_PRIOR,
     CopySource,
     mix,
+    occurrences,
+    occurrences_in_numpy,
 )
 from tabwise_model.infill import Hole, Infiller, Wanted
 from tabwise_model.request import Sampling, Stop
+from tabwise_model.runners.native_library import locked_library
 
 IDS = st.lists(st.integers(0, 3), max_size=40)
 
@@ -66,6 +71,18 @@ def test_it_tells_what_followed_the_longest_agreements(
     assert shares.keys() == p.keys()
     for token, share in shares.items():
         assert math.isclose(share, p[token] / whole, rel_tol=1e-5)
+
+
+@pytest.mark.skipif(locked_library() is None, reason="the native library is not built")
+@given(st.lists(st.integers(GAP, 3), max_size=60), IDS)
+def test_numpy_and_the_native_library_find_the_same(
+    text: list[int], context: list[int]
+) -> None:
+    source = np.array([GAP, *text, GAP], np.int32)
+    after, agreed = occurrences(source, context)
+    wanted_after, wanted_agreed = occurrences_in_numpy(source, context)
+    assert after.tolist() == wanted_after.tolist()
+    assert agreed.tolist() == wanted_agreed.tolist()
 
 
 def test_nothing_is_copied_from_one_text_into_the_next() -> None:

@@ -3,9 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from tabwise_model.choosing import NotFinite
 from tabwise_model.request import Sampling
-from tabwise_model.sampling import Sampler
+from tabwise_model.sampling import NotFinite, Sampler
 
 
 def logits(*values: float) -> np.ndarray:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from support.engines import make_engine, request, run_all
 from support.runners import HashRunner
 from support.tokenizer import TOKENIZER
-from tabwise_model.choosing import probabilities
 from tabwise_model.healing import TokenIndex
 from tabwise_model.request import Finish, Generation, GenerationRequest, Search, Stop
 from tabwise_model.runners.protocol import Chunk, Logits
+from tabwise_model.sampling import probabilities
 from tabwise_model.search import LineSearch
 
 LETTERS = (*b"ab\n", TOKENIZER.encode("\r\n")[0], TOKENIZER.end)

@@ -39,17 +39,6 @@ class Shape(ctypes.Structure):
     )
 
 
-class NativeCopied(ctypes.Structure):
-    """`TabwiseCopied` of native/tabwise.h, field by field."""
-
-    _fields_ = (
-        ("ids", _POINTER),
-        ("shares", _POINTER),
-        ("count", ctypes.c_int32),
-        ("weight", ctypes.c_float),
-    )
-
-
 _SIGNATURES = {
     "tabwise_built_from": (ctypes.c_char_p, []),
     "tabwise_paths": (_INT, [ctypes.c_char_p, _INT]),
@@ -63,10 +52,6 @@ _SIGNATURES = {
     ),
     "tabwise_copy_slot": (None, [_POINTER, _INT, _INT, _INT, _INT]),
     "tabwise_counters": (None, [_POINTER, _POINTER, _POINTER]),
-    "tabwise_likeliest": (
-        _INT,
-        [_POINTER, _INT, *[_POINTER] * 2, *[_INT] * 3, *[_POINTER] * 4],
-    ),
     "tabwise_occurrences": (
         _INT,
         [_POINTER, _INT, _POINTER, *[_INT] * 3, *[_POINTER] * 2],
@@ -95,7 +80,7 @@ def load_library(
 
 
 @functools.cache
-def choosing_library() -> ctypes.CDLL | None:
+def locked_library() -> ctypes.CDLL | None:
     """For what is so short that Python's lock is kept; None where there is none."""
     try:
         return load_library(kind=ctypes.PyDLL)

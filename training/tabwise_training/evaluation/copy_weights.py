@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from tabwise_model.checkpoint import Checkpoint
-from tabwise_model.choosing import probabilities
 from tabwise_model.copying import LONGEST, WEIGHTS
 from tabwise_model.infill import Hole, Infiller, Wanted
 from tabwise_model.runners.protocol import Chunk, Runner
+from tabwise_model.sampling import probabilities
 from tabwise_training.evaluation.positions import Position
 from tabwise_training.evaluation.windows import hole_of
 

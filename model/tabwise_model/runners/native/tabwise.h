@@ -81,24 +81,6 @@ TABWISE_API void tabwise_copy_slot(TabwiseModel* model, int source, int target,
 TABWISE_API void tabwise_counters(const TabwiseModel* model, int64_t* helped,
                                   int64_t* rests);
 
-// What may be copied: ids, one an occurrence, each with its share, and what all of them
-// weigh beside the model's probabilities, 0..1.
-struct TabwiseCopied {
-  const int32_t* ids;
-  const float* shares;
-  int32_t count;
-  float weight;
-};
-
-// The `most` tokens with the highest probabilities above 0, the highest first, of those
-// among the `marked` ids (`inside`) or of all others. share: what all marked ones have.
-// scratch: (count). Returns how many there are, or -1 if the logits are not finite.
-TABWISE_API int tabwise_likeliest(const float* logits, int count,
-                                  const TabwiseCopied* copied, const int32_t* marked,
-                                  int marked_count, int inside, int most,
-                                  float* scratch, int32_t* ids, float* values,
-                                  float* share);
-
 // What follows each occurrence of the context's last token in a text, but for gaps, and
 // how many tokens before that agree with the context's end, up to `longest`. after,
 // agreed: (length). Returns how many there are.
