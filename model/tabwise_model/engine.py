@@ -23,7 +23,7 @@ from tabwise_model.runners.protocol import Chunk, Logits, Runner
 from tabwise_model.scheduler import Admission, Scheduler
 from tabwise_model.search import LineSearch
 from tabwise_model.sequence import Sequence
-from tabwise_model.slots import Slot
+from tabwise_model.slots import Slot, SlotTable
 from tabwise_model.tokenizer import Tokenizer
 
 BATCH_BITS = 8  # told apart; of larger batches it is only told that they were large
@@ -70,17 +70,23 @@ class Engine:
         *,
         prefill_chunk: int = 128,
         clock: Callable[[], float] = time.monotonic,
+        slots: SlotTable | None = None,
     ) -> None:
+        """slots: what the runner's slots hold already; nothing by default."""
         self.runner = runner
         self.tokenizer = tokenizer
         self.counters = EngineCounters()
         self._clock = clock
-        self._scheduler = Scheduler(runner.n_slots, prefill_chunk)
+        self._scheduler = Scheduler(runner.n_slots, prefill_chunk, slots)
         self._by_id: dict[str, Sequence] = {}
         self._done: list[Generation] = []
         self._next_deadline = math.inf  # no request expires before it
         self._bytes = tokenizer.token_bytes()
         self._index = TokenIndex(self._bytes)
+
+    def slots_at_rest(self) -> SlotTable:
+        """For an engine that goes on with this one's runner after it has ended."""
+        return self._scheduler.at_rest()
 
     @property
     def has_work(self) -> bool:

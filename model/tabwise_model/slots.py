@@ -81,6 +81,16 @@ class SlotTable:
             return take(oldest, cached, best)
         return take(oldest, shared[oldest.index], None)
 
+    def at_rest(self) -> SlotTable:
+        """A table of the same slots in which only what rests now is held."""
+        table = SlotTable(len(self.slots))
+        table.slots = [
+            Slot(slot.index) if slot.busy else attrs.evolve(slot, tokens=[*slot.tokens])
+            for slot in self.slots
+        ]
+        table._clock = self._clock
+        return table
+
     def held(self, prompt: Sequence[int], owner: str = "") -> int:
         """How many tokens of `prompt` need not be computed if it gets a slot now."""
         return max(self._shared(prompt, owner))
@@ -115,12 +125,12 @@ class SlotTable:
     def _take(
         self, slot: Slot, cached: int, source: Slot | None, scratch: int, owner: str
     ) -> Placement:
+        slot.busy = True  # first: what a slot at rest says is true at any time
         slot.owner = owner
         if source is not None:
             slot.tokens = source.tokens[:cached]
         else:
             slot.keep(cached)
-        slot.busy = True
         self._touch(slot)
         free = (other for other in self.slots if not other.busy)
         others = heapq.nsmallest(scratch, free, key=_LAST_USED)

@@ -61,6 +61,8 @@ class ServeSettings:
 
     host: str = "127.0.0.1"
     port: int = attrs.field(default=8000, validator=at_least(0))  # 0 takes a free one
+    # let another process listen there too: a successor, before this one leaves
+    reuse_port: bool = False
     checkpoint: str = "default"  # a shipped name, or a folder
     runner: str = "auto"  # auto, native, torch
     device: str = "auto"  # auto, cpu, cuda; the torch runner's

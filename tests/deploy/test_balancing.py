@@ -20,7 +20,7 @@ from tabwise_server.capacity.typists import Answer, Typing, summarise, type_all
 from tabwise_server.metrics_text import read_metrics
 
 SOURCE = inspect.getsource(asyncio.base_events) + inspect.getsource(inspect)
-FLAGS = ("--threads", "1", "--runner", "native", "--drain-s", "20")
+FLAGS = ("--threads", "1", "--runner", "native", "--drain-s", "20", "--reuse-port")
 # pauses long enough for one core to carry all of it
 TYPING = Typing(users=20, keystrokes=10, pause_s=0.5, deadline_ms=30_000)
 LASTING = attrs.evolve(TYPING, keystrokes=1_000)  # until it is enough
@@ -131,6 +131,20 @@ async def test_all_backends_restart_one_by_one_under_load_without_a_failure(
 
     answers = await answers_while(house, restart)
     print(summarise(answers))
+    assert summarise(answers).failed == {}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_successor_takes_the_port_over_without_a_failure(house: House) -> None:
+    member = house.members[0]
+    before = member.process.pid
+
+    async def hand_over() -> None:
+        await member.hand_over(1.0)
+
+    answers = await answers_while(house, hand_over)
+    assert member.process.pid != before
+    assert await completions_of(member.url) > 0
     assert summarise(answers).failed == {}
 
 

@@ -33,6 +33,20 @@ def take(table: SlotTable, prompt: list[int]) -> Placement:
 HEAD = list(range(100, 140))
 
 
+def test_at_rest_is_what_nobody_works_on() -> None:
+    table = SlotTable(3)
+    table.release(fill(table, HEAD))
+    other = fill(table, [1, 2, 3, 4, 5])
+    after = table.at_rest()
+    assert after.held([*HEAD, 7]) == len(HEAD)
+    assert after.held([*other.tokens, 7]) == 0
+    assert not any(slot.busy for slot in after.slots)
+    take(table, [*HEAD, 7]).slot.keep(1)  # what becomes of the old one
+    assert after.held([*HEAD, 7]) == len(HEAD)
+    placement = take(after, [1, 2, 3])
+    assert placement.slot.index != 0  # the least recently used goes first
+
+
 def test_the_last_prompt_token_is_always_computed() -> None:
     table = SlotTable(1)
     table.release(fill(table, HEAD))

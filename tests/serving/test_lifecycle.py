@@ -23,6 +23,7 @@ from tabwise_server.errors import CheckpointMissing
 from tabwise_server.serving.engine.keeper import MOST_RESTARTS
 from tabwise_server.serving.engine.model import ServedModel
 
+OURS = "/v1/tabwise/complete"
 BODY = {"code": "x = ", "max_tokens": 4}
 RESTARTS = 'tabwise_engine_restarts_total{reason="%s"}'
 
@@ -61,6 +62,44 @@ async def test_an_engine_that_ends_is_replaced_and_its_requests_are_told(
         assert (await ask(backend))[0] == 200
         assert (await backend.get("/livez"))[0] == 200
         assert await backend.metric(RESTARTS % "ended") == 1
+
+
+async def test_after_an_engine_ended_prompts_at_rest_are_still_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = HeldRunner(n_slots=16)  # a search takes four
+    async with running_backend(runner, stall_s=0.4) as backend:
+        rested = {"prefix": "def first(a, b):\n    return a + ", "max_new_tokens": 4}
+        broken = {"prefix": "class Second:\n    size = 1\n    ", "max_new_tokens": 4}
+        _, before = await backend.post(OURS, rested)
+        assert before["cached_tokens"] == 0
+        keeper = backend.service.keeper
+        first = keeper.model
+        runner.hold()
+        task = asyncio.create_task(backend.post(OURS, broken))
+        await entered(runner)
+        monkeypatch.setattr(first.engine, "_postprocess", end_thread)
+        runner.release()
+        assert (await task)[0] == 503
+        await until(lambda: keeper.model is not first)
+        assert keeper.model.engine.runner is runner
+        _, again = await backend.post(OURS, rested)
+        assert again["text"] == before["text"]
+        assert again["cached_tokens"] == again["prompt_tokens"] - 1
+        _, other = await backend.post(OURS, broken)
+        assert other["cached_tokens"] == 0
+
+
+async def test_an_engine_that_ends_again_gets_another_runner() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, build=fresh, stall_s=0.1) as backend:
+        keeper = backend.service.keeper
+        for kept in (True, False):
+            first = keeper.model
+            first.bridge.abandon()
+            await until(lambda first=first: keeper.model is not first)
+            assert (keeper.model.engine.runner is runner) is kept
+            assert (await ask(backend))[0] == 200
 
 
 async def test_an_engine_that_ended_leaves_nothing_in_memory(
@@ -137,7 +176,10 @@ async def test_what_restarting_does_not_mend_is_given_up(
 
     async with running_backend(HeldRunner(), build=doomed, stall_s=0.1) as backend:
         keeper = backend.service.keeper
-        keeper.model.bridge.abandon()
+        for _ in range(2):  # the first goes on with its runner
+            first = keeper.model
+            first.bridge.abandon()
+            await until(lambda first=first: keeper.model is not first)
         async with asyncio.timeout(60):
             while not keeper.given_up.is_set():
                 assert (await ask(backend))[0] == 503

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 
 from support.checkpoints import save_tiny
+from tabwise_server.capacity.fleet import free_port
 from tabwise_server.daemon_state import (
     DaemonState,
     exclusive_lock,
@@ -177,6 +178,24 @@ def test_a_taken_port_is_one_clear_line(children: list[Started]) -> None:
     assert second.returncode == 1
     assert errors.count("\n") == 1
     assert "choose another with --port" in errors
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_successor_may_listen_where_it_is_told_to(children: list[Started]) -> None:
+    port = str(free_port())
+    both = [serve(children, "--reuse-port", "--port", port) for _ in range(2)]
+    assert [wait_for_url(child).rpartition(":")[2] for child in both] == [port, port]
+    both[0].terminate()
+    assert both[0].wait(30) == 0
+    assert health(f"http://127.0.0.1:{port}")["pid"] == both[1].pid
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_shared_port_must_be_named(children: list[Started]) -> None:
+    child = serve(children, "--reuse-port", "--port", "0")
+    errors = child.communicate(timeout=30)[1]
+    assert child.returncode == 1
+    assert "name one by --port" in errors
 
 
 @pytest.mark.usefixtures("environment")

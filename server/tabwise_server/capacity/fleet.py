@@ -75,10 +75,23 @@ class Member:
     async def restart(self) -> None:
         """Drain it, and start another at the same address."""
         await self.stop()
+        self._become(await self._another())
+
+    async def hand_over(self, after_s: float) -> None:
+        """Start another at the same address, and drain this one so much later. It must
+        run with --reuse-port."""
+        fresh = await self._another()
+        await asyncio.sleep(after_s)
+        await self.stop()
+        self._become(fresh)
+
+    async def _another(self) -> Member:
         port = int(self.url.rpartition(":")[2])
-        fresh = await Member.start(
+        return await Member.start(
             *self.flags, port=port, module=self.module, environment=self.environment
         )
+
+    def _become(self, fresh: Member) -> None:
         self.process, self.log = fresh.process, fresh.log
 
 
@@ -92,9 +105,9 @@ async def running_fleet(
     """`count` backends, each on a free port; killed at the end if they still run."""
     starts = [
         asyncio.create_task(
-            Member.start(*flags, module=module, environment=environment)
+            Member.start(*flags, port=port, module=module, environment=environment)
         )
-        for _ in range(count)
+        for port in free_ports(count)
     ]
     await asyncio.wait(starts)
     try:
@@ -137,9 +150,16 @@ async def running_router(
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """As many different ones."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def _write_configuration(

@@ -26,6 +26,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, dest=name, type=kind, help=text)
     parser.add_argument(
+        "--reuse-port",
+        action="store_true",
+        default=None,
+        help="let a successor listen on the port before this one leaves",
+    )
+    parser.add_argument(
         "--daemon",
         action="store_true",
         default=None,
@@ -34,8 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    flags = {name: getattr(arguments, name) for name, _, _ in _FLAGS}
-    settings = load_settings({"serve": {**flags, "daemon": arguments.daemon}})
+    names = [*(name for name, _, _ in _FLAGS), "reuse_port", "daemon"]
+    flags = {name: getattr(arguments, name) for name in names}
+    settings = load_settings({"serve": flags})
     from tabwise_server.serving.run import serve
 
     return serve(settings.serve)

@@ -17,9 +17,17 @@ BACKLOG = 4096
 async def listen(
     runner: web.AppRunner, settings: ServeSettings, tls: ssl.SSLContext | None
 ) -> int:
-    """Listen; returns the port. Raises SettingsError if it is taken."""
+    """Listen; returns the port. Raises SettingsError if it is taken, or if it is to be
+    shared and no number says which."""
+    if settings.reuse_port and settings.port == 0:
+        raise SettingsError("reuse_port shares a port by its number; name one by --port")
     site = web.TCPSite(
-        runner, settings.host, settings.port, ssl_context=tls, backlog=BACKLOG
+        runner,
+        settings.host,
+        settings.port,
+        ssl_context=tls,
+        backlog=BACKLOG,
+        reuse_port=settings.reuse_port or None,
     )
     try:
         await site.start()

@@ -29,6 +29,7 @@ KEYS = 4
 ENGINES_EVERY_S = 600.0  # and as often Redis, and a backend
 REDIS_AWAY = 0.03  # of that
 WATCH_S = 1.0
+BESIDE_S = 5.0  # that a successor and who leaves both answer
 LOOK_S = 5.0  # for a backend to tell its figures
 
 
@@ -63,7 +64,7 @@ class House:
             await self.redis.start()
         else:
             self._tell(f"{member.url} is told to leave; another takes over")
-            await member.restart()
+            await member.hand_over(BESIDE_S)
 
     def _tell(self, words: str) -> None:
         self.events.append(words)
@@ -91,6 +92,7 @@ async def running_house(
         # as many places as are answered within a deadline, and a second thread for
         # when the other backend is gone
         flags = ("--threads", "2", "--slots", str(slots), "--max-queue", "256")
+        flags += ("--reuse-port",)
         members = await stack.enter_async_context(
             running_fleet(2, *flags, module=MODULE, environment=settings)
         )

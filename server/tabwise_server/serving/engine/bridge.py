@@ -51,6 +51,7 @@ class EngineBridge:
         self._ended: tuple[type[TabwiseError], str] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._busy_since: float | None = None  # when the current step began
+        self._over = asyncio.Event()
         self.restarts = 0  # times that a step raised and the engine began afresh
 
     def start(self) -> None:
@@ -114,6 +115,19 @@ class EngineBridge:
     def alive(self) -> bool:
         """Whether the engine's thread serves."""
         return self._ended is None
+
+    async def ends(self, within_s: float) -> bool:
+        """Wait so long at most; returns whether it has ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._over.wait()
+        return not self.alive
+
+    async def left_its_thread(self) -> bool:
+        """Whether the thread, which is expected to end, has done so: nothing touches
+        the engine any more."""
+        await asyncio.to_thread(self._thread.join, JOIN_S)
+        return not self._thread.is_alive()
 
     @property
     def stalled_s(self) -> float:
@@ -191,6 +205,7 @@ class EngineBridge:
     def _abandon(self, kind: type[TabwiseError] = EngineGone, said: str = GONE) -> None:
         """The thread has ended: nobody will answer these, nor any that come."""
         self._ended = self._ended or (kind, said)
+        self._over.set()
         # nor will anybody take these in; they would hold the engine
         self._taken_in()
         for future in self._futures.values():

@@ -99,7 +99,9 @@ class Keeper:
             checkpoint = await asyncio.to_thread(self._read)
             if checkpoint.digest == self.model.checkpoint.digest:
                 return False
-            fresh = await self._ready(checkpoint)
+            fresh = await self._started(
+                await asyncio.to_thread(self._build, checkpoint)
+            )
             self._leaving.append(self.model)
             self._spawn(self._retire(self.model))
             self.model = fresh
@@ -108,15 +110,19 @@ class Keeper:
     async def _watch(self) -> None:
         """Look after the engine until cancelled, or until restarting does not help."""
         while not self.given_up.is_set():
-            await asyncio.sleep(self._stall_s / LOOKS)
-            if not self.model.bridge.alive:
+            if await self.model.bridge.ends(self._stall_s / LOOKS):
                 await self._restart("ended")
             elif self.hangs:
                 await self._restart("hung")
 
     async def _restart(self, reason: str) -> None:
         """Answer what is in flight, and put a fresh model in the old one's place. The
-        checkpoint is the one in memory: what lies on the disk may be another."""
+        checkpoint is the one in memory: what lies on the disk may be another.
+
+        Where a thread has ended, its runner is fit, and what its slots hold is kept: the
+        next keystrokes find their prompts computed. Where that did not last, the runner
+        is a fresh one too.
+        """
         logger.error("the engine has %s; starting another", reason)
         self.restarts[reason] += 1
         broken = self.model
@@ -128,8 +134,9 @@ class Keeper:
                 logger.critical("%d restarts did not help; giving up", MOST_RESTARTS)
                 self.given_up.set()
                 return
+            kept = reason == "ended" and not self._ended_lately()
             try:
-                self.model = await self._ready(broken.checkpoint)
+                self.model = await self._ready(broken, kept)
                 self._retired = self._retired.plus(broken.engine.counters)
                 logger.warning("the engine is back")
             except Exception:
@@ -143,10 +150,22 @@ class Keeper:
         self._recent.append(now)
         return too_often
 
-    async def _ready(self, checkpoint: Checkpoint) -> ServedModel:
-        """A model of it that has answered once. Raises TimeoutError if it never does,
-        and what its first answer does."""
-        fresh = await asyncio.to_thread(self._build, checkpoint)
+    def _ended_lately(self) -> bool:
+        """Whether it was restarted shortly before this time too."""
+        last = [*self._recent][-2:]
+        return len(last) == 2 and last[1] - last[0] < WITHIN_S
+
+    async def _ready(self, broken: ServedModel, kept: bool) -> ServedModel:
+        """What takes its place. kept: with its runner, if its thread is really over."""
+        if kept and await broken.bridge.left_its_thread():
+            return await self._started(broken.successor())
+        return await self._started(
+            await asyncio.to_thread(self._build, broken.checkpoint)
+        )
+
+    async def _started(self, fresh: ServedModel) -> ServedModel:
+        """The model, once it has answered. Raises TimeoutError if it never does, and
+        what its first answer does."""
         try:
             async with asyncio.timeout(START_S):
                 await fresh.start()

@@ -15,6 +15,7 @@ from tabwise_model.infill import MIN_PROMPT, Hole, Infiller
 from tabwise_model.prompt import Prompt, plain_prompt
 from tabwise_model.request import Generation, GenerationRequest, Progress
 from tabwise_model.runners.protocol import Runner
+from tabwise_model.slots import SlotTable
 from tabwise_server.serving.engine.bridge import EngineBridge
 from tabwise_server.serving.question import Asker, Question
 
@@ -31,11 +32,19 @@ class ServedModel:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, runner: Runner, prefill_chunk: int = 128
+        self,
+        checkpoint: Checkpoint,
+        runner: Runner,
+        prefill_chunk: int = 128,
+        slots: SlotTable | None = None,
     ) -> None:
+        """slots: see `Engine`."""
         self.checkpoint = checkpoint
         self.device = runner.device
-        self.engine = Engine(runner, checkpoint.tokenizer, prefill_chunk=prefill_chunk)
+        self._prefill_chunk = prefill_chunk
+        self.engine = Engine(
+            runner, checkpoint.tokenizer, prefill_chunk=prefill_chunk, slots=slots
+        )
         self.bridge = EngineBridge(self.engine)
         self.window = min(runner.slot_tokens, checkpoint.config.block_size)
         self.width = min(SEARCH_WIDTH, runner.n_slots)
@@ -43,6 +52,14 @@ class ServedModel:
         self._ids = itertools.count()
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self.in_flight = 0  # questions that are not answered
+
+    def successor(self) -> ServedModel:
+        """A model that goes on with this one's runner, whose thread has ended, and with
+        what its slots hold but for those of requests in flight."""
+        slots = self.engine.slots_at_rest()
+        return ServedModel(
+            self.checkpoint, self.engine.runner, self._prefill_chunk, slots
+        )
 
     async def start(self) -> None:
         """Run the engine, and decode once so that the first user does not wait."""
