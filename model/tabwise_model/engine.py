@@ -70,22 +70,27 @@ class Engine:
         *,
         prefill_chunk: int = 128,
         clock: Callable[[], float] = time.monotonic,
-        slots: SlotTable | None = None,
     ) -> None:
-        """slots: what the runner's slots hold already; nothing by default."""
         self.runner = runner
         self.tokenizer = tokenizer
         self.counters = EngineCounters()
+        self.computing = False  # from the plan of a step to its end
         self._clock = clock
-        self._scheduler = Scheduler(runner.n_slots, prefill_chunk, slots)
+        self._scheduler = Scheduler(runner.n_slots, prefill_chunk)
         self._by_id: dict[str, Sequence] = {}
         self._done: list[Generation] = []
         self._next_deadline = math.inf  # no request expires before it
         self._bytes = tokenizer.token_bytes()
         self._index = TokenIndex(self._bytes)
 
+    def hold(self, slots: SlotTable) -> None:
+        """Before any request: the runner's slots hold this already."""
+        self._scheduler.hold(slots)
+
     def slots_at_rest(self) -> SlotTable:
-        """For an engine that goes on with this one's runner after it has ended."""
+        """For an engine that goes on with this one's runner after it has ended, or that
+        takes over what it holds while it hangs in `computing`: until the step's end,
+        nothing is written into them."""
         return self._scheduler.at_rest()
 
     @property
@@ -138,6 +143,7 @@ class Engine:
             self.counters.steps += 1
             self.counters.batched += len(planned)
             self.counters.batches[min(len(planned).bit_length(), BATCH_BITS)] += 1
+            self.computing = True
             try:
                 logits = self.runner.extend(
                     [c for _, chunks in planned for c in chunks]
@@ -146,6 +152,8 @@ class Engine:
                 self._fail([sequence for sequence, _ in planned], error)
             else:
                 self._postprocess(planned, logits)
+            finally:
+                self.computing = False
         return self._hand_out()
 
     def fail_all(self, error: Exception) -> list[Generation]:

@@ -34,10 +34,8 @@ class Scheduler:
     longer than one chunk.
     """
 
-    def __init__(
-        self, n_slots: int, prefill_chunk: int, slots: SlotTable | None = None
-    ) -> None:
-        self._slots = slots or SlotTable(n_slots)
+    def __init__(self, n_slots: int, prefill_chunk: int) -> None:
+        self._slots = SlotTable(n_slots)
         self._chunk = prefill_chunk
         self._queue: list[Sequence] = []
         self._running: list[Sequence] = []
@@ -119,6 +117,10 @@ class Scheduler:
         if coming < MIN_SHARED:
             return False
         return coming - self._slots.held(request.prompt, request.owner) >= MIN_SHARED
+
+    def hold(self, slots: SlotTable) -> None:
+        """Begin with what these hold."""
+        self._slots = slots
 
     def at_rest(self) -> SlotTable:
         """The slots, in which only what nobody works on now is held."""

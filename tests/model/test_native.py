@@ -46,6 +46,19 @@ def test_logits_are_the_references_to_the_last_bit_on_every_path(make: Any) -> N
         np.testing.assert_array_equal(found, reference, err_msg=path)
 
 
+def test_adopted_slots_are_what_the_other_runner_computed() -> None:
+    old = make_runner(CHECKPOINT, n_slots=3)
+    for slot in range(3):
+        old.extend([Chunk(slot, 0, TOKENS[slot : slot + 40])])
+    fresh = make_runner(CHECKPOINT, n_slots=3)
+    fresh.adopt(old, [40, 0, 17])
+    for slot, held in ((0, 40), (2, 17)):
+        more = Chunk(slot, held, TOKENS[slot + held : slot + held + 5])
+        np.testing.assert_array_equal(fresh.extend_all(more), old.extend_all(more))
+    with pytest.raises(ValueError, match="like this one"):
+        fresh.adopt(make_runner(CHECKPOINT, n_slots=4), [0, 0, 0])
+
+
 def test_logits_stay_within_four_percent_of_torch_in_fp32() -> None:
     """The error's norm over the logits' norm, weights and activations being INT8."""
     checkpoint = random_checkpoint("llama")

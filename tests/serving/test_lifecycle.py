@@ -4,6 +4,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -20,7 +21,7 @@ from support.backend import (
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.request import Generation
 from tabwise_server.errors import CheckpointMissing
-from tabwise_server.serving.engine.keeper import MOST_RESTARTS
+from tabwise_server.serving.engine.keeper import MOST_RESTARTS, Keeper
 from tabwise_server.serving.engine.model import ServedModel
 
 OURS = "/v1/tabwise/complete"
@@ -41,6 +42,10 @@ def ask(backend: RunningBackend) -> asyncio.Task[tuple[int, dict[str, Any]]]:
     return asyncio.create_task(backend.post("/complete", BODY))
 
 
+def replaced(keeper: Keeper, model: ServedModel) -> bool:
+    return keeper.model is not model
+
+
 def end_thread(*_: Any) -> None:
     raise SystemExit  # ends a thread without a traceback
 
@@ -56,8 +61,9 @@ async def test_an_engine_that_ends_is_replaced_and_its_requests_are_told(
         await entered(runner)
         monkeypatch.setattr(first.engine, "_postprocess", end_thread)
         runner.release()
-        for status, answer in await asyncio.gather(*tasks):
-            assert (status, answer["error"]["code"]) == (503, "backend_unavailable")
+        answers = await asyncio.gather(*tasks)
+        told = [answer["error"]["code"] for status, answer in answers if status != 200]
+        assert set(told) == {"backend_unavailable"}
         await until(lambda: backend.service.keeper.model is not first)
         assert (await ask(backend))[0] == 200
         assert (await backend.get("/livez"))[0] == 200
@@ -90,6 +96,30 @@ async def test_after_an_engine_ended_prompts_at_rest_are_still_computed(
         assert other["cached_tokens"] == 0
 
 
+async def test_after_an_engine_hung_prompts_at_rest_are_still_computed() -> None:
+    runner = HeldRunner(n_slots=16)
+
+    def build(checkpoint: Checkpoint) -> ServedModel:
+        return ServedModel(checkpoint, HeldRunner(n_slots=16))
+
+    async with running_backend(runner, build=build, stall_s=0.4) as backend:
+        rested = {"prefix": "def first(a, b):\n    return a + ", "max_new_tokens": 4}
+        hung = {"prefix": "class Second:\n    size = 1\n    ", "max_new_tokens": 4}
+        _, before = await backend.post(OURS, rested)
+        keeper = backend.service.keeper
+        first = keeper.model
+        runner.hold()
+        assert (await backend.post(OURS, hung))[0] == 503
+        await until(lambda: keeper.model is not first)
+        runner.release()  # what it wrote since is not in the copy
+        _, again = await backend.post(OURS, rested)
+        assert again["text"] == before["text"]
+        assert again["cached_tokens"] == again["prompt_tokens"] - 1
+        _, other = await backend.post(OURS, hung)
+        assert other["cached_tokens"] == 0
+        assert keeper.model.engine.runner is not runner
+
+
 async def test_an_engine_that_ends_again_gets_another_runner() -> None:
     runner = HeldRunner()
     async with running_backend(runner, build=fresh, stall_s=0.1) as backend:
@@ -97,7 +127,7 @@ async def test_an_engine_that_ends_again_gets_another_runner() -> None:
         for kept in (True, False):
             first = keeper.model
             first.bridge.abandon()
-            await until(lambda first=first: keeper.model is not first)
+            await until(partial(replaced, keeper, first))
             assert (keeper.model.engine.runner is runner) is kept
             assert (await ask(backend))[0] == 200
 
@@ -113,8 +143,8 @@ async def test_an_engine_that_ended_leaves_nothing_in_memory(
         gc.disable()  # a cycle would hold it until the collector happens to come
         try:
             monkeypatch.setattr(keeper.model.engine, "_postprocess", end_thread)
-            for status, _ in await asyncio.gather(*(ask(backend) for _ in range(3))):
-                assert status == 503
+            answers = await asyncio.gather(*(ask(backend) for _ in range(3)))
+            assert 503 in [status for status, _ in answers]
             monkeypatch.undo()
             await until(lambda: doomed() is None)
         finally:
@@ -129,9 +159,11 @@ async def test_an_engine_that_hangs_is_replaced_and_its_requests_are_told() -> N
         runner.hold()
         task = ask(backend)
         await entered(runner)
+        after = [ask(backend) for _ in range(3)]  # which it has not begun
         status, answer = await task
         assert (status, answer["error"]["code"]) == (503, "backend_unavailable")
-        await until(lambda: backend.service.keeper.model is not first)
+        assert [status for status, _ in await asyncio.gather(*after)] == [200] * 3
+        assert backend.service.keeper.model is not first
         assert (await ask(backend))[0] == 200
         assert await backend.metric(RESTARTS % "hung") == 1
         runner.release()  # and its thread, come back, disturbs nobody
@@ -145,7 +177,7 @@ async def test_an_engine_that_does_not_move_is_neither_ready_nor_asked() -> None
         runner.hold()
         task = ask(backend)
         await entered(runner)
-        keeper._stall_s = 0.02
+        keeper._stall_s, keeper._most_held_s = 0.02, 0.0
         await until(lambda: keeper.hangs)
         assert (await backend.get("/livez"))[0] == 500
         assert (await backend.get("/readyz"))[0] == 503
@@ -153,6 +185,30 @@ async def test_an_engine_that_does_not_move_is_neither_ready_nor_asked() -> None
         runner.release()
         assert (await task)[0] == 200
         assert (await backend.get("/livez"))[0] == 200
+
+
+async def test_a_request_waits_for_a_new_engine_if_that_is_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running_backend(HeldRunner(), build=fresh, stall_s=60) as backend:
+        keeper = backend.service.keeper
+        started = asyncio.Event()
+        first, begin = keeper.model, ServedModel.start
+
+        async def start(model: ServedModel) -> None:
+            await started.wait()
+            await begin(model)
+
+        monkeypatch.setattr(ServedModel, "start", start)
+        first.bridge.abandon()
+        late = {"X-Tabwise-Deadline-Ms": "100"}
+        status, answer = await backend.post("/complete", BODY, headers=late)
+        assert (status, answer["error"]["code"]) == (503, "backend_unavailable")
+        waiting = ask(backend)
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        started.set()
+        assert (await waiting)[0] == 200
 
 
 async def test_a_deadline_is_kept_even_while_the_engine_hangs() -> None:
@@ -179,7 +235,7 @@ async def test_what_restarting_does_not_mend_is_given_up(
         for _ in range(2):  # the first goes on with its runner
             first = keeper.model
             first.bridge.abandon()
-            await until(lambda first=first: keeper.model is not first)
+            await until(partial(replaced, keeper, first))
         async with asyncio.timeout(60):
             while not keeper.given_up.is_set():
                 assert (await ask(backend))[0] == 503

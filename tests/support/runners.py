@@ -53,6 +53,9 @@ class HashRunner:
         assert self.held[target][:start] == self.held[source][:start]
         self.held[target] = self.held[source][:tokens]
 
+    def adopt(self, other: "HashRunner", lengths: Sequence[int]) -> None:
+        self.held = [held[:n] for held, n in zip(other.held, lengths, strict=True)]
+
     def _append(self, chunk: Chunk) -> Logits:
         held = self.held[chunk.slot]
         assert chunk.start <= len(held), "a hole in the slot"

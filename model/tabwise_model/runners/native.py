@@ -135,6 +135,26 @@ class NativeRunner:
             raise BadChunk(f"start must be 0..{tokens}, got {start}")
         self._library.tabwise_copy_slot(self._handle, source, target, tokens, start)
 
+    def adopt(self, other: NativeRunner, lengths: Sequence[int]) -> None:
+        """Make the first tokens of each slot, `lengths` of them by slot, those that
+        `other` holds, a runner of the same checkpoint and slots. It may be computing,
+        but not in slots of which anything is taken. Raises ValueError for another kind
+        of runner."""
+        self._check_open()
+        ours, theirs = [
+            (one.config, one.n_slots, one.slot_tokens) for one in (self, other)
+        ]
+        if ours != theirs or not len(lengths) == self.n_slots:
+            raise ValueError("only the slots of a runner like this one can be adopted")
+        for slot, tokens in enumerate(lengths):
+            self._library.tabwise_adopt_slot(self._handle, other.handle, slot, tokens)
+
+    @property
+    def handle(self) -> int:
+        """The model, as the library knows it."""
+        self._check_open()
+        return self._handle
+
     def counters(self) -> tuple[int, int]:
         """(steps that began with helpers, times that a busy machine made them rest)."""
         self._check_open()

@@ -51,10 +51,15 @@ _SIGNATURES = {
         [_POINTER, _INT, *[_POINTER] * 3, _INT, *[_POINTER] * 2],
     ),
     "tabwise_copy_slot": (None, [_POINTER, _INT, _INT, _INT, _INT]),
+    "tabwise_adopt_slot": (None, [_POINTER, _POINTER, _INT, _INT]),
     "tabwise_counters": (None, [_POINTER, _POINTER, _POINTER]),
     "tabwise_occurrences": (
         _INT,
         [_POINTER, _INT, _POINTER, *[_INT] * 3, *[_POINTER] * 2],
+    ),
+    "tabwise_nearest": (
+        _INT,
+        [*[_POINTER] * 2, _INT, _POINTER, *[_INT] * 2, *[_POINTER] * 2],
     ),
 }
 

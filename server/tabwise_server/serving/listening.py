@@ -20,7 +20,9 @@ async def listen(
     """Listen; returns the port. Raises SettingsError if it is taken, or if it is to be
     shared and no number says which."""
     if settings.reuse_port and settings.port == 0:
-        raise SettingsError("reuse_port shares a port by its number; name one by --port")
+        raise SettingsError(
+            "reuse_port shares a port by its number; name one by --port"
+        )
     site = web.TCPSite(
         runner,
         settings.host,

@@ -10,7 +10,7 @@ from tabwise_model.engine import Engine
 from tabwise_model.request import Generation, Progress
 from tabwise_server.serving.admission.limits import Limits, Places
 from tabwise_server.serving.caching.answers import AnswerCache
-from tabwise_server.serving.engine.bridge import EngineBridge
+from tabwise_server.serving.engine.bridge import EngineBridge, NotBegun
 from tabwise_server.serving.engine.keeper import Keeper
 from tabwise_server.serving.observing.metrics import Metrics
 from tabwise_server.serving.observing.requests import note
@@ -84,12 +84,17 @@ class CompletionService:
         """See `ServedModel.answer`; what was answered before is answered from the
         cache, with all of its text at once."""
         self.last_request = time.monotonic()
-        model = self.keeper.model
-        key = self.cache.key(question, asker.owner, model)
-        if key is not None and (kept := await self.cache.find(key)) is not None:
-            note(tokens=len(kept.tokens), cache="hit")
-            return kept
-        result = await model.answer(question, asker, progress)
+        while True:
+            model = await self.keeper.model_for(asker.deadline)
+            key = self.cache.key(question, asker.owner, model)
+            if key is not None and (kept := await self.cache.find(key)) is not None:
+                note(tokens=len(kept.tokens), cache="hit")
+                return kept
+            try:
+                result = await model.answer(question, asker, progress)
+                break
+            except NotBegun:
+                continue  # with the next model, or until that raises
         self.metrics.observe(result)
         if self.tracing is not None:
             self.tracing.observe(result)

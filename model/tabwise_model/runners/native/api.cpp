@@ -98,7 +98,12 @@ void tabwise_step(TabwiseModel* model, int rows, const int32_t* tokens,
 
 void tabwise_copy_slot(TabwiseModel* model, int source, int target, int tokens,
                        int start) {
-  if (source != target) copy_slot(*model, source, target, tokens, start);
+  if (source != target) copy_slot(*model, source, *model, target, tokens, start);
+}
+
+void tabwise_adopt_slot(TabwiseModel* model, const TabwiseModel* other, int slot,
+                        int tokens) {
+  copy_slot(*other, slot, *model, slot, tokens, 0);
 }
 
 void tabwise_counters(const TabwiseModel* model, int64_t* helped, int64_t* rests) {

@@ -142,14 +142,15 @@ void pack_int4(Matrix& matrix, const uint8_t* nibbles, const uint8_t* steps,
 
 // Whole blocks of 16 tokens are copied: what the last holds beyond `tokens` is not
 // valid in the target.
-void copy_slot(TabwiseModel& model, int source, int target, int tokens, int start) {
+void copy_slot(const TabwiseModel& other, int source, TabwiseModel& model, int target,
+               int tokens, int start) {
   const TabwiseShape& shape = model.shape;
   const size_t first = size_t(start) / BLOCK * BLOCK;
   const size_t count = size_t(tokens + BLOCK - 1) / BLOCK * BLOCK - first;
   const size_t run = size_t(shape.slot_tokens) * BLOCK;  // 16 channels of values
   for (int layer = 0; layer < shape.layers; ++layer) {
     for (int head = 0; head < shape.kv_heads; ++head) {
-      const HeadCache from = model.cache(source, layer, head);
+      const HeadCache from = other.cache(source, layer, head);
       const HeadCache to = model.cache(target, layer, head);
       const size_t keys = first * shape.head_stride;
       memcpy(to.keys + keys, from.keys + keys, count * shape.head_stride);

@@ -113,4 +113,5 @@ struct TabwiseModel {
 void pack(Matrix& matrix, const int8_t* rows, const float* scales);
 void pack_int4(Matrix& matrix, const uint8_t* nibbles, const uint8_t* steps,
                const float* scales);
-void copy_slot(TabwiseModel& model, int source, int target, int tokens, int start);
+void copy_slot(const TabwiseModel& other, int source, TabwiseModel& model, int target,
+               int tokens, int start);

@@ -1,20 +1,62 @@
 // Where a text says what the context says. numpy takes several passes over the whole text.
+#include <algorithm>
+
 #include "tabwise.h"
+
+namespace {
+
+// How many of the `length` tokens that end in `context` agree with those that end at `at`.
+int agreement(const int32_t* at, const int32_t* context, int length) {
+  int same = 0;
+  while (same < length && at[-same] == context[length - 1 - same]) ++same;
+  return same;
+}
+
+}  // namespace
 
 int tabwise_occurrences(const int32_t* text, int length, const int32_t* context,
                         int context_length, int longest, int gap, int32_t* after,
                         int32_t* agreed) {
   int found = 0;
   const int32_t newest = context[context_length - 1];
-  const int most = longest < context_length ? longest : context_length;
+  const int most = std::min(longest, context_length);
   for (int at = 0; at + 1 < length; ++at) {
     if (text[at] != newest || text[at + 1] == gap) continue;
-    int same = 1;
-    while (same < most && same <= at &&
-           text[at - same] == context[context_length - 1 - same])
-      ++same;
+    const int before = std::min(most, at + 1);
     after[found] = text[at + 1];
-    agreed[found++] = same;
+    agreed[found++] = agreement(text + at, context + context_length - before, before);
+  }
+  return found;
+}
+
+int tabwise_nearest(const int32_t* text, const int32_t* order, int count,
+                    const int32_t* context, int context_length, int most, int32_t* after,
+                    int32_t* agreed) {
+  const auto agrees = [=](const int32_t* place) {
+    return agreement(text + *place, context, context_length);
+  };
+  const auto is_before = [=](int32_t place, const int32_t*) {
+    const int same = agreement(text + place, context, context_length);
+    return same < context_length &&
+           text[place - same] < context[context_length - 1 - same];
+  };
+  const int32_t* down = std::lower_bound(order, order + count, context, is_before);
+  const int32_t* up = down;  // one behind the next
+  const int32_t* const end = order + count;
+  int below = down < end ? agrees(down) : 0, above = up > order ? agrees(up - 1) : 0;
+  int found = 0;
+  while (found < most && (below || above)) {
+    const int32_t* place;
+    if (below >= above) {
+      agreed[found] = below;
+      place = down++;
+      below = down < end ? agrees(down) : 0;
+    } else {
+      agreed[found] = above;
+      place = --up;
+      above = up > order ? agrees(up - 1) : 0;
+    }
+    after[found++] = text[*place + 1];
   }
   return found;
 }

@@ -76,6 +76,11 @@ TABWISE_API void tabwise_step(TabwiseModel* model, int rows, const int32_t* toke
 TABWISE_API void tabwise_copy_slot(TabwiseModel* model, int source, int target,
                                    int tokens, int start);
 
+// The first `tokens` tokens of a slot become those of the same slot of another model of
+// the same shape, in a slot that nothing writes to.
+TABWISE_API void tabwise_adopt_slot(TabwiseModel* model, const TabwiseModel* other,
+                                    int slot, int tokens);
+
 // Steps since creation that began with helpers, and how often these went to rest because
 // they cost more than they did.
 TABWISE_API void tabwise_counters(const TabwiseModel* model, int64_t* helped,
@@ -88,3 +93,10 @@ TABWISE_API int tabwise_occurrences(const int32_t* text, int length,
                                     const int32_t* context, int context_length,
                                     int longest, int gap, int32_t* after,
                                     int32_t* agreed);
+
+// The same of a text whose places, where a token follows, are given in the order of the
+// tokens that end there, read backwards; before each stand context_length tokens or gaps.
+// At most `most` of them, those that agree longest first. after, agreed: (most).
+TABWISE_API int tabwise_nearest(const int32_t* text, const int32_t* order, int count,
+                                const int32_t* context, int context_length, int most,
+                                int32_t* after, int32_t* agreed);

@@ -91,8 +91,8 @@ async def running_house(
         }
         # as many places as are answered within a deadline, and a second thread for
         # when the other backend is gone
-        flags = ("--threads", "2", "--slots", str(slots), "--max-queue", "256")
-        flags += ("--reuse-port",)
+        flags = ["--threads", "2", "--slots", str(slots), "--max-queue", "256"]
+        flags.append("--reuse-port")
         members = await stack.enter_async_context(
             running_fleet(2, *flags, module=MODULE, environment=settings)
         )
@@ -141,6 +141,8 @@ class Watch:
             metrics = read_metrics(await answer.text())
         for reason in RESTART_REASONS:
             count = metrics[f'tabwise_engine_restarts_total{{reason="{reason}"}}']
-            if reason == "hung" and count > self.restarts.get((pid, reason), 0):
+            before = self.restarts.get((pid, reason), 0)
+            if reason == "hung" and count > before:
                 self.cut(pid)
-            self.restarts[pid, reason] = count
+            # while two share the port, the other may answer
+            self.restarts[pid, reason] = max(before, count)

@@ -79,7 +79,6 @@ def holding_place(request: web.Request) -> Iterator[Place]:
     """Hold a place for as many tokens as the body can have, which is not yet read.
     Raises TooMany or Overloaded."""
     service = request.app[SERVICE]
-    service.keeper.check()
     length = request.content_length
     window = service.context_tokens
     tokens = window if length is None else min(length, window)

@@ -37,6 +37,11 @@ class EngineGone(Overloaded):
     code = "backend_unavailable"
 
 
+class NotBegun(EngineGone):
+    """The engine ended, or hung, before it looked at this request, which may be asked
+    again of the one that takes its place."""
+
+
 class EngineBridge:
     """Submit generations from one event loop, each awaited or cancelled."""
 
@@ -44,6 +49,7 @@ class EngineBridge:
         self._engine = engine
         self._loop: asyncio.AbstractEventLoop | None = None
         self._futures: dict[str, asyncio.Future[Generation]] = {}
+        self._begun: set[str] = set()  # of them, those that the engine has seen
         self._wake = threading.Condition()
         self._inbox: list[Callable[[], None]] = []
         self._stopping = False
@@ -70,8 +76,8 @@ class EngineBridge:
     async def generate(self, request: GenerationRequest) -> Generation:
         """The finished generation. Cancelling the caller cancels the request.
 
-        Raises DeadlineExceeded, EngineFailed with what the runner said, or
-        EngineGone once the engine has ended.
+        Raises DeadlineExceeded, EngineFailed with what the runner said, EngineGone
+        when the engine ends with it, or NotBegun.
         """
         assert self._loop is not None
         self.check()
@@ -90,6 +96,7 @@ class EngineBridge:
             raise
         finally:
             del self._futures[request.id]
+            self._begun.discard(request.id)
             # an error in it would hold this frame, and so an engine that is replaced
             del future
         failure = _error_of(result)
@@ -106,10 +113,9 @@ class EngineBridge:
         self._abandon(kind, said)
 
     def check(self) -> None:
-        """Raises EngineGone once the engine has ended, or what `abandon` was told."""
+        """Raises NotBegun once the engine has ended, or what `abandon` was told."""
         if self._ended is not None:
-            kind, said = self._ended
-            raise kind(said)
+            raise self._end_of(begun=False)
 
     @property
     def alive(self) -> bool:
@@ -151,6 +157,7 @@ class EngineBridge:
         return actions
 
     def _submit(self, request: GenerationRequest) -> None:
+        self._begun.add(request.id)
         try:
             self._engine.submit(request)
         except Exception as error:  # noqa: BLE001 - it must be answered
@@ -208,9 +215,15 @@ class EngineBridge:
         self._over.set()
         # nor will anybody take these in; they would hold the engine
         self._taken_in()
-        for future in self._futures.values():
+        for name, future in self._futures.items():
             if not future.done():
-                future.set_exception(kind(said))
+                future.set_exception(self._end_of(begun=name in self._begun))
+
+    def _end_of(self, *, begun: bool) -> TabwiseError:
+        """What a request is told, now that the engine has ended."""
+        assert self._ended is not None
+        kind, said = self._ended
+        return NotBegun(said) if kind is EngineGone and not begun else kind(said)
 
 
 def _error_of(result: Generation) -> TabwiseError | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
@@ -18,6 +19,8 @@ from tabwise_server.serving.engine.model import ServedModel
 
 logger = logging.getLogger(__name__)
 
+MOST_HELD_S = 1.0  # that a request waits for an engine to be replaced
+RESTART_S = 0.3  # what that takes
 LOOKS = 8  # at the engine within the time after which it counts as hung
 START_S = 60.0  # for a fresh model's first answer
 RETIRE_S = 60.0  # what an old model's requests get to finish
@@ -44,6 +47,9 @@ class Keeper:
         self.given_up = asyncio.Event()  # restarting has not helped
         self._read, self._build = read, build
         self._stall_s = stall_s
+        self._most_held_s = MOST_HELD_S
+        self._replaced = asyncio.Event()  # set when this model is, or none ever will be
+        self._closed = False
         self._retired = EngineCounters()
         self._leaving: list[ServedModel] = []  # replaced, but not yet done
         self._recent: deque[float] = deque(maxlen=MOST_RESTARTS)
@@ -55,6 +61,7 @@ class Keeper:
         self._spawn(self._watch())
 
     async def stop(self) -> None:
+        self._close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -64,6 +71,7 @@ class Keeper:
     def close(self, kind: type[TabwiseError], said: str) -> None:
         """Answer everything in flight with such an error, and look after nothing any
         more."""
+        self._close()
         for task in self._tasks:
             task.cancel()
         for model in (self.model, *self._leaving):
@@ -76,6 +84,39 @@ class Keeper:
         for model in (self.model, *self._leaving):
             counters = counters.plus(model.engine.counters)
         return counters
+
+    async def model_for(self, deadline: float | None) -> ServedModel:
+        """The model to ask, once one answers. While the engine does not move or is
+        being replaced, a request waits for it, in its inbox or here.
+
+        Raises what `check` does where that would take long, so that a router can ask
+        another backend, whose cache does not know the document.
+        """
+        now = time.monotonic()
+        until = min(now + self._most_held_s, deadline or math.inf)
+        while self._in_trouble:
+            if self._closed or time.monotonic() + self._wait_s > until:
+                self.check()
+            if self.model.bridge.alive:
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._replaced.wait()
+        return self.model
+
+    @property
+    def _in_trouble(self) -> bool:
+        bridge = self.model.bridge
+        return not bridge.alive or bridge.stalled_s > self._stall_s / 2
+
+    @property
+    def _wait_s(self) -> float:
+        """What it takes until another engine answers, at the most."""
+        if self.given_up.is_set():
+            return math.inf
+        bridge = self.model.bridge
+        hangs_s = self._stall_s - bridge.stalled_s if bridge.alive else 0.0
+        return RESTART_S + max(0.0, hangs_s)
 
     def check(self) -> None:
         """Raises EngineGone, or Overloaded if the engine has not moved for long: at
@@ -104,8 +145,21 @@ class Keeper:
             )
             self._leaving.append(self.model)
             self._spawn(self._retire(self.model))
-            self.model = fresh
+            self._take(fresh)
             return True
+
+    def _take(self, fresh: ServedModel) -> None:
+        self.model = fresh
+        self._replaced.set()
+        self._replaced = asyncio.Event()
+
+    def _give_up(self) -> None:
+        self.given_up.set()
+        self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._replaced.set()
 
     async def _watch(self) -> None:
         """Look after the engine until cancelled, or until restarting does not help."""
@@ -119,9 +173,9 @@ class Keeper:
         """Answer what is in flight, and put a fresh model in the old one's place. The
         checkpoint is the one in memory: what lies on the disk may be another.
 
-        Where a thread has ended, its runner is fit, and what its slots hold is kept: the
-        next keystrokes find their prompts computed. Where that did not last, the runner
-        is a fresh one too.
+        What slots at rest hold is kept, so that the next keystrokes find their prompts
+        computed: with the runner of a thread that has ended, in a copy where it hangs.
+        Where that did not last, nothing of the old is trusted.
         """
         logger.error("the engine has %s; starting another", reason)
         self.restarts[reason] += 1
@@ -132,16 +186,16 @@ class Keeper:
                 return  # a reload has replaced it
             if self._too_often():
                 logger.critical("%d restarts did not help; giving up", MOST_RESTARTS)
-                self.given_up.set()
+                self._give_up()
                 return
-            kept = reason == "ended" and not self._ended_lately()
+            lasted = not self._restarted_lately()
             try:
-                self.model = await self._ready(broken, kept)
+                self._take(await self._successor(broken, reason if lasted else None))
                 self._retired = self._retired.plus(broken.engine.counters)
                 logger.warning("the engine is back")
             except Exception:
                 logger.exception("the engine could not be started again")
-                self.given_up.set()
+                self._give_up()
 
     def _too_often(self) -> bool:
         now = time.monotonic()
@@ -150,18 +204,19 @@ class Keeper:
         self._recent.append(now)
         return too_often
 
-    def _ended_lately(self) -> bool:
+    def _restarted_lately(self) -> bool:
         """Whether it was restarted shortly before this time too."""
         last = [*self._recent][-2:]
         return len(last) == 2 and last[1] - last[0] < WITHIN_S
 
-    async def _ready(self, broken: ServedModel, kept: bool) -> ServedModel:
-        """What takes its place. kept: with its runner, if its thread is really over."""
-        if kept and await broken.bridge.left_its_thread():
+    async def _successor(self, broken: ServedModel, reason: str | None) -> ServedModel:
+        """What takes its place, started. reason: None to keep nothing."""
+        if reason == "ended" and await broken.bridge.left_its_thread():
             return await self._started(broken.successor())
-        return await self._started(
-            await asyncio.to_thread(self._build, broken.checkpoint)
-        )
+        fresh = await asyncio.to_thread(self._build, broken.checkpoint)
+        if reason == "hung":
+            await asyncio.to_thread(fresh.take_over, broken)
+        return await self._started(fresh)
 
     async def _started(self, fresh: ServedModel) -> ServedModel:
         """The model, once it has answered. Raises TimeoutError if it never does, and

@@ -15,7 +15,6 @@ from tabwise_model.infill import MIN_PROMPT, Hole, Infiller
 from tabwise_model.prompt import Prompt, plain_prompt
 from tabwise_model.request import Generation, GenerationRequest, Progress
 from tabwise_model.runners.protocol import Runner
-from tabwise_model.slots import SlotTable
 from tabwise_server.serving.engine.bridge import EngineBridge
 from tabwise_server.serving.question import Asker, Question
 
@@ -32,23 +31,18 @@ class ServedModel:
     """
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        runner: Runner,
-        prefill_chunk: int = 128,
-        slots: SlotTable | None = None,
+        self, checkpoint: Checkpoint, runner: Runner, prefill_chunk: int = 128
     ) -> None:
-        """slots: see `Engine`."""
         self.checkpoint = checkpoint
         self.device = runner.device
         self._prefill_chunk = prefill_chunk
-        self.engine = Engine(
-            runner, checkpoint.tokenizer, prefill_chunk=prefill_chunk, slots=slots
-        )
+        self.engine = Engine(runner, checkpoint.tokenizer, prefill_chunk=prefill_chunk)
         self.bridge = EngineBridge(self.engine)
         self.window = min(runner.slot_tokens, checkpoint.config.block_size)
         self.width = min(SEARCH_WIDTH, runner.n_slots)
-        self._infiller = Infiller(checkpoint.tokenizer, self.window)
+        self._infiller = Infiller(
+            checkpoint.tokenizer, self.window, checkpoint.remembered
+        )
         self._ids = itertools.count()
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self.in_flight = 0  # questions that are not answered
@@ -56,10 +50,21 @@ class ServedModel:
     def successor(self) -> ServedModel:
         """A model that goes on with this one's runner, whose thread has ended, and with
         what its slots hold but for those of requests in flight."""
-        slots = self.engine.slots_at_rest()
-        return ServedModel(
-            self.checkpoint, self.engine.runner, self._prefill_chunk, slots
-        )
+        old = self.engine
+        fresh = ServedModel(self.checkpoint, old.runner, self._prefill_chunk)
+        fresh.engine.hold(old.slots_at_rest())
+        return fresh
+
+    def take_over(self, hung: ServedModel) -> None:
+        """Hold what the slots of a model hold that hangs while it computes, but for
+        those of requests in flight; nothing where the runner cannot. Before the start.
+        """
+        old, adopt = hung.engine, getattr(self.engine.runner, "adopt", None)
+        if adopt is None or not old.computing:
+            return
+        slots = old.slots_at_rest()
+        adopt(old.runner, [len(slot.tokens) for slot in slots.slots])
+        self.engine.hold(slots)
 
     async def start(self) -> None:
         """Run the engine, and decode once so that the first user does not wait."""
