@@ -13,6 +13,8 @@ Family gpt2 has positions.weight (T, C), mlp.{up,down} and a `.bias` beside each
 and matrix but embed. An INT8 matrix `X.weight` has `X.scale` (out,) float32 beside it;
 what an INT4 matrix has is said in `int4.py`.
 RoPE rotates halves (the Hugging Face convention), not interleaved pairs.
+A checkpoint that remembers a repository (`copying.Remembered`) has remembered.ids (N,)
+and remembered.order (M,) int32 too.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tabwise_model.config import ConfigError, ModelConfig
+from tabwise_model.copying import Remembered
 from tabwise_model.int4 import Int4Error, Int4Layout, packed_shapes
 from tabwise_model.tokenizer import Tokenizer, TokenizerError
 
@@ -43,6 +46,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.tiktoken"
 SUMS = "SHA256SUMS"
+REMEMBERED = "remembered."
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -57,6 +61,7 @@ class Checkpoint:
 
     int4: how INT4 matrices lie, None for other bits. digest: SHA-256 of the weights
     file, hex. provenance: how it was made (recipe, data, steps, ...), free-form JSON.
+    remembered: the repository that it was tuned on.
     """
 
     config: ModelConfig
@@ -67,6 +72,7 @@ class Checkpoint:
     name: str = "unnamed"
     digest: str = ""
     provenance: Mapping[str, Any] = attrs.Factory(dict)
+    remembered: Remembered | None = None
 
 
 def resolve_checkpoint(name: str) -> Path:
@@ -133,6 +139,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model only "
             f"{config.vocab_size}; they belong to different checkpoints"
         )
+    remembered = _take_remembered(tensors, tokenizer)
     check_tensors(config, tensors, bits, int4)
     return Checkpoint(
         config=config,
@@ -143,7 +150,22 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         name=folder.resolve().name,
         digest=sums[WEIGHTS],
         provenance=data.get("provenance", {}),
+        remembered=remembered,
     )
+
+
+def _take_remembered(tensors: Tensors, tokenizer: Tokenizer) -> Remembered | None:
+    """Out of the tensors, if it is there. Raises CheckpointError if it is unfit."""
+    names = [name for name in tensors if name.startswith(REMEMBERED)]
+    parts = {name.removeprefix(REMEMBERED): tensors.pop(name) for name in names}
+    if not parts:
+        return None
+    try:
+        remembered = Remembered(**parts)
+        remembered.check(tokenizer.vocab_size)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"what the checkpoint remembers: {error}") from error
+    return remembered
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -241,6 +263,9 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     int4 = checkpoint.int4
     check_tensors(checkpoint.config, checkpoint.tensors, checkpoint.bits, int4)
     tensors = {k: np.ascontiguousarray(v) for k, v in checkpoint.tensors.items()}
+    if checkpoint.remembered is not None:
+        parts = attrs.asdict(checkpoint.remembered, recurse=False)
+        tensors |= {REMEMBERED + name: part for name, part in parts.items()}
     save_file(tensors, folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)  # it comes readable by its owner alone
     text = checkpoint.tokenizer.dumps()

@@ -4,13 +4,13 @@ A small model writes plausible code; a file repeats itself. The tokens that foll
 earlier occurrences of the last few tokens, in the file and in other files that the
 request brings, are a second opinion about the next token, and reach far beyond the
 model's window. Both are mixed as probabilities, the copy weighing the more the longer
-the text agrees. (A cache language model: Kuhn and De Mori 1990; blended over lengths of
-agreement as in PPM, Cleary and Witten 1984.)
+the text agrees. A tuned checkpoint remembers its repository: a third opinion, mixed in
+before the file's own. (A cache language model: Kuhn and De Mori 1990; blended over
+lengths of agreement as in PPM, Cleary and Witten 1984.)
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
@@ -18,15 +18,16 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from tabwise_model.runners.native_library import locked_library
+from tabwise_model.occurrences import GAP, LONGEST, in_order, nearest, occurrences
 from tabwise_model.tokenizer import Ids
 
-LONGEST = 16  # tokens of agreement that are told apart
-GAP = -1  # between two texts; nothing is copied across it
 # The copy's weight by tokens of agreement, 0..16: fitted on validation packages by
 # `tabwise evaluate --study copy-weights`.
 _BY_AGREEMENT = "0 .1 .2 .25 .3 .35 .4 .45 .5 .5 .55 .55 .55 .6 .6 .6 .75"
 WEIGHTS = tuple(map(float, _BY_AGREEMENT.split()))
+# The same for a repository that is remembered, where the code at hand does not stand.
+REMEMBERED_WEIGHTS = tuple(weight / 2 for weight in WEIGHTS)
+MOST_REMEMBERED = 256  # occurrences that are looked at, those that agree longest
 # What shorter agreements count for beside longer ones, in occurrences.
 SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
 
@@ -34,75 +35,90 @@ SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
 @attrs.frozen
 class Copied:
     """What may follow: ids (K,), one an occurrence, each with its share (K,) of the
-    probability, and how many tokens before them agree at the longest."""
+    probability; how many tokens before them agree at the longest, and what all of it
+    weighs beside the model, 0..1."""
 
     ids: Ids
     probabilities: npt.NDArray[np.float32]
     agreement: int
+    weight: float
 
-    @property
-    def weight(self) -> float:
-        return WEIGHTS[self.agreement]
+
+@attrs.frozen(eq=False)
+class Remembered:
+    """A repository's texts that a checkpoint brings along. ids (N,): one run of them
+    with gaps between, LONGEST of which stand first; order (M,): see `in_order`."""
+
+    ids: Ids
+    order: Ids
+
+    @classmethod
+    def of(cls, texts: Iterable[Ids]) -> Remembered:
+        ids = _one_run([GAP] * LONGEST, texts)
+        return cls(ids, in_order(ids))
+
+    def check(self, vocab_size: int) -> None:
+        """Raise ValueError if a file brought what no text gave."""
+        for name, part in (("ids", self.ids), ("order", self.order)):
+            if part.ndim != 1 or part.dtype != np.int32:
+                raise ValueError(f"{name} must be int32 (N,), got {part.dtype}")
+        places = self.order
+        if len(self.ids) < LONGEST or (self.ids[:LONGEST] != GAP).any():
+            raise ValueError(f"ids must begin with {LONGEST} gaps")
+        if self.ids.min() < GAP or self.ids.max() >= vocab_size:
+            raise ValueError(f"ids must be under {vocab_size}")
+        if (
+            len(places)
+            and not LONGEST <= places.min() <= places.max() < len(self.ids) - 1
+        ):
+            raise ValueError("order must name places in ids")
+        if (self.ids[places] == GAP).any() or (self.ids[places + 1] == GAP).any():
+            raise ValueError("order must name places that something follows")
+
+    def predict(self, context: Sequence[int]) -> Copied | None:
+        """As `CopySource.predict` of one text, of the MOST_REMEMBERED occurrences that
+        agree longest."""
+        found = nearest(self.ids, self.order, context, MOST_REMEMBERED)
+        return _copied(*found, REMEMBERED_WEIGHTS)
 
 
 class CopySource:
-    """Texts to copy from, as one run of ids with gaps between them."""
+    """Texts to copy from, as one run of ids with gaps between them, and what is
+    remembered beside them."""
 
-    def __init__(self, texts: Iterable[Ids]) -> None:
-        gap = np.array([GAP], np.int32)
-        parts = [gap, *(p for t in texts for p in (t, gap))]
-        self._ids: Ids = np.concatenate(parts, dtype=np.int32)
+    def __init__(
+        self, texts: Iterable[Ids], remembered: Remembered | None = None
+    ) -> None:
+        self._ids = _one_run([GAP], texts)
+        self._remembered = remembered
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def predict(self, context: Sequence[int]) -> Copied | None:
-        """What followed the longest agreements with the end of `context`; None where
-        its last token stands nowhere."""
-        after, agreed = occurrences(self._ids, context)
-        if not len(after):
-            return None
-        counts = np.bincount(agreed).tolist()
-        shares = np.array(_shares(counts), np.float32)[agreed]
-        return Copied(after, shares, len(counts) - 1)
+    def predict(self, context: Sequence[int]) -> tuple[Copied, ...]:
+        """What followed the longest agreements with the end of `context`, in what is
+        remembered and then in the texts; nothing where its last token stands nowhere.
+        """
+        found = _copied(*occurrences(self._ids, context), WEIGHTS)
+        if self._remembered is None:
+            return () if found is None else (found,)
+        opinions = self._remembered.predict(context), found
+        return tuple(one for one in opinions if one is not None)
 
 
-def occurrences(text: Ids, context: Sequence[int]) -> tuple[Ids, Ids]:
-    """The token after each occurrence of the context's last one, and how many tokens
-    agree there, up to LONGEST. `text` begins with a gap."""
-    library = locked_library()
-    if library is None or not len(context):
-        return occurrences_in_numpy(text, context)
-    end = array("i", context[-LONGEST:])
-    after, agreed = np.empty_like(text), np.empty_like(text)
-    found = library.tabwise_occurrences(
-        text.ctypes.data,
-        len(text),
-        end.buffer_info()[0],
-        len(end),
-        LONGEST,
-        GAP,
-        after.ctypes.data,
-        agreed.ctypes.data,
-    )
-    return after[:found], agreed[:found]
+def _one_run(first: list[int], texts: Iterable[Ids]) -> Ids:
+    gap = np.array([GAP], np.int32)
+    parts = [np.array(first, np.int32), *(p for t in texts for p in (t, gap))]
+    return np.concatenate(parts, dtype=np.int32)
 
 
-def occurrences_in_numpy(text: Ids, context: Sequence[int]) -> tuple[Ids, Ids]:
-    """As `occurrences`; what the native one is compared with."""
-    if not len(context):
-        return np.empty(0, np.int32), np.empty(0, np.int32)
-    at = np.flatnonzero(text[:-1] == context[-1])
-    at = at[text[at + 1] != GAP]
-    agreed = np.ones(len(at), np.int32)
-    still = np.arange(len(at))
-    # a gap agrees with nothing, and one stands first: at - back never wraps
-    for back in range(1, min(LONGEST, len(context))):
-        still = still[text[at[still] - back] == context[-1 - back]]
-        if not len(still):
-            break
-        agreed[still] += 1
-    return text[at + 1], agreed
+def _copied(after: Ids, agreed: Ids, weights: Sequence[float]) -> Copied | None:
+    if not len(after):
+        return None
+    counts = np.bincount(agreed).tolist()
+    shares = np.array(_shares(counts), np.float32)[agreed]
+    longest = len(counts) - 1
+    return Copied(after, shares, longest, weights[longest])
 
 
 def _shares(counts: list[int]) -> list[float]:
@@ -123,9 +139,11 @@ def _shares(counts: list[int]) -> list[float]:
     return [share / whole for share in accumulate(given)]
 
 
-def mix(probabilities: npt.NDArray[np.float32], copied: Copied | None) -> None:
-    """Mix what may be copied into the model's probabilities (V,), in place."""
-    if copied is not None and copied.weight:
-        probabilities *= 1 - copied.weight
-        shares = copied.probabilities * np.float32(copied.weight)
-        np.add.at(probabilities, copied.ids, shares)
+def mix(probabilities: npt.NDArray[np.float32], copied: Iterable[Copied]) -> None:
+    """Mix what may be copied into the model's probabilities (V,), in place; what comes
+    later weighs more."""
+    for one in copied:
+        if one.weight:
+            probabilities *= 1 - one.weight
+            shares = one.probabilities * np.float32(one.weight)
+            np.add.at(probabilities, one.ids, shares)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from tabwise_model.copying import CopySource
+from tabwise_model.copying import CopySource, Remembered
 from tabwise_model.prompt import fim_prompt
 from tabwise_model.request import GenerationRequest, Sampling, Search, Stop
 from tabwise_model.tokenizer import Tokenizer
@@ -42,10 +42,14 @@ class Wanted:
 class Infiller:
     """Makes requests for one model."""
 
-    def __init__(self, tokenizer: Tokenizer, window: int) -> None:
-        """window: tokens of prompt and completion together."""
+    def __init__(
+        self, tokenizer: Tokenizer, window: int, remembered: Remembered | None = None
+    ) -> None:
+        """window: tokens of prompt and completion together. remembered: a repository to
+        copy from, beside what a hole brings."""
         self._tokenizer = tokenizer
         self._window = window
+        self._remembered = remembered
 
     def request(
         self,
@@ -89,4 +93,5 @@ class Infiller:
         written = len(hole.prefix) - len(self._tokenizer.last_piece(hole.prefix))
         texts = [text for _, text in hole.context]
         texts += [hole.prefix[:written], hole.suffix]
-        return CopySource(map(self._tokenizer.encode_by_paragraphs, texts))
+        ids = map(self._tokenizer.encode_by_paragraphs, texts)
+        return CopySource(ids, self._remembered)

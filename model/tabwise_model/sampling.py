@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,15 +31,15 @@ class Sampler:
         self,
         logits: Logits,
         allowed: Ids | None = None,
-        copied: Copied | None = None,
+        copied: Sequence[Copied] = (),
     ) -> tuple[int, float]:
         """(token, natural log of its probability at temperature 1) of logits (V,).
 
         Greedy takes the highest, the first among equals. allowed: ids to choose from,
-        all others having no probability; None for all. copied: a second opinion to mix
-        in. Raises NotFinite.
+        all others having no probability; None for all. copied: opinions to mix in.
+        Raises NotFinite.
         """
-        if copied is not None:
+        if copied:
             with np.errstate(divide="ignore"):
                 logits = np.log(probabilities(logits, copied))
         if allowed is not None:
@@ -77,7 +78,7 @@ def _keep_share(weights: npt.NDArray[np.float64], share: float) -> None:
 
 
 def probabilities(
-    logits: Logits, copied: Copied | None = None
+    logits: Logits, copied: Iterable[Copied] = ()
 ) -> npt.NDArray[np.float32]:
     """Softmax of logits (V,), with what may be copied mixed in. Raises NotFinite."""
     top = logits.max()

@@ -147,10 +147,10 @@ class LineSearch:
     def _probabilities(
         self, hypothesis: Hypothesis, row: Logits
     ) -> npt.NDArray[np.float32]:
-        copied = None
-        if self._copy is not None:
-            copied = self._copy.predict((*self._context, *hypothesis.written))
-        return probabilities(row, copied)
+        if self._copy is None:
+            return probabilities(row)
+        context = (*self._context, *hypothesis.written)
+        return probabilities(row, self._copy.predict(context))
 
     def _child(
         self, place: int, parent: Hypothesis, token: int, p: np.float32

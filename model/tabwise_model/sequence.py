@@ -88,10 +88,10 @@ class Sequence:
         if not self.decoding:
             self.pending = self.pending[len(chunks[0].tokens) :]
 
-    def copied(self) -> Copied | None:
+    def copied(self) -> tuple[Copied, ...]:
         """What may be copied behind the text so far."""
         if self.request.copy is None:
-            return None
+            return ()
         return self.request.copy.predict(
             (*self.request.prompt[-CONTEXT:], *self._written)
         )

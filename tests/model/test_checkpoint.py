@@ -12,6 +12,7 @@ from tabwise_model.checkpoint import (
     resolve_checkpoint,
     save_checkpoint,
 )
+from tabwise_model.copying import Remembered
 from tabwise_model.quantize import quantize_checkpoint
 
 
@@ -33,6 +34,33 @@ def test_a_checkpoint_comes_back_whole(tmp_path: Path, bits: int) -> None:
     assert found.tokenizer.dumps() == saved.tokenizer.dumps()
     for name, array in saved.tensors.items():
         np.testing.assert_array_equal(found.tensors[name], array)
+
+
+def test_what_it_remembers_comes_back(tmp_path: Path) -> None:
+    plain = random_checkpoint("llama")
+    text = np.array(plain.tokenizer.encode("def f(x):\n    return x\n"), np.int32)
+    remembered = Remembered.of([text, text])
+    saved = attrs.evolve(plain, remembered=remembered)
+    save_checkpoint(tmp_path / "m", quantize_checkpoint(saved))
+    save_checkpoint(tmp_path / "n", quantize_checkpoint(plain))
+    found, other = load_checkpoint(tmp_path / "m"), load_checkpoint(tmp_path / "n")
+    assert found.digest != other.digest  # answers of one are not the other's
+    assert (other.remembered, found.tensors.keys()) == (None, other.tensors.keys())
+    assert found.remembered is not None
+    context = text[:3].tolist()
+    for held in (found.remembered, remembered):
+        copied = held.predict(context)
+        assert copied is not None
+        assert copied.ids.tolist() == [int(text[3])] * 2
+
+
+def test_what_cannot_be_remembered_is_refused(tmp_path: Path) -> None:
+    plain = random_checkpoint("llama")
+    ids = np.full(20, 10**6, np.int32)
+    saved = attrs.evolve(plain, remembered=Remembered(ids, ids[:0]))
+    save_checkpoint(tmp_path / "m", saved)
+    with pytest.raises(CheckpointError, match="remembers: ids must begin with 16 gaps"):
+        load_checkpoint(tmp_path / "m")
 
 
 def test_saving_again_replaces_the_old_one(folder: Path) -> None:

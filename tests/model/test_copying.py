@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter, defaultdict
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,16 +13,23 @@ from hypothesis import strategies as st
 from support.engines import alone, request
 from support.tokenizer import TOKENIZER
 from tabwise_model.copying import (
-    GAP,
     LONG_PRIOR,
-    LONGEST,
+    MOST_REMEMBERED,
+    REMEMBERED_WEIGHTS,
     SHORT_PRIOR,
     CopySource,
+    Remembered,
     mix,
+)
+from tabwise_model.infill import Hole, Infiller, Wanted
+from tabwise_model.occurrences import (
+    GAP,
+    LONGEST,
+    nearest,
+    nearest_in_numpy,
     occurrences,
     occurrences_in_numpy,
 )
-from tabwise_model.infill import Hole, Infiller, Wanted
 from tabwise_model.request import Sampling, Stop
 from tabwise_model.runners.native_library import locked_library
 
@@ -30,6 +38,10 @@ IDS = st.lists(st.integers(0, 3), max_size=40)
 
 def source_of(*texts: list[int]) -> CopySource:
     return CopySource(np.array(text, np.int32) for text in texts)
+
+
+def remembered(*texts: list[int]) -> Remembered:
+    return Remembered.of(np.array(text, np.int32) for text in texts)
 
 
 def agreement(text: list[int], end: int, context: list[int]) -> int:
@@ -53,10 +65,11 @@ def test_it_tells_what_followed_the_longest_agreements(
         for end in range(1, len(text))
     ]
     seen = [(length, token) for length, token in seen if length]
-    found = source_of(*texts).predict(context)
-    assert (found is None) == (not seen)
-    if found is None:
+    opinions = source_of(*texts).predict(context)
+    assert bool(opinions) == bool(seen)
+    if not opinions:
         return
+    (found,) = opinions
     p: dict[int, float] = {}
     for length in sorted({length for length, _ in seen}):
         counts = Counter(token for agreed, token in seen if agreed >= length)
@@ -86,7 +99,76 @@ def test_numpy_and_the_native_library_find_the_same(
 
 
 def test_nothing_is_copied_from_one_text_into_the_next() -> None:
-    assert source_of([1, 2], [3, 1]).predict([2]) is None
+    assert source_of([1, 2], [3, 1]).predict([2]) == ()
+    assert remembered([1, 2], [3, 1]).predict([2]) is None
+
+
+@given(st.lists(IDS, max_size=3), IDS)
+def test_what_is_remembered_says_what_a_text_at_hand_would(
+    texts: list[list[int]], context: list[int]
+) -> None:
+    plain = source_of(*texts).predict(context)
+    found = remembered(*texts).predict(context)
+    assert (found is None) == (not plain)
+    if found is None:
+        return
+    assert found.agreement == plain[0].agreement
+    assert found.weight == REMEMBERED_WEIGHTS[found.agreement]
+    p, q = np.zeros(4), np.zeros(4)
+    np.add.at(p, found.ids, found.probabilities)
+    np.add.at(q, plain[0].ids, plain[0].probabilities)
+    np.testing.assert_allclose(p, q, rtol=1e-5)
+
+
+@given(st.lists(IDS, max_size=3), IDS, st.integers(1, 9))
+def test_numpy_and_the_native_library_find_the_same_nearest(
+    texts: list[list[int]], context: list[int], most: int
+) -> None:
+    held = remembered(*texts)
+    wanted = nearest_in_numpy(held.ids, held.order, context, most)
+    found = nearest(held.ids, held.order, context, most)
+    assert [part.tolist() for part in found] == [part.tolist() for part in wanted]
+    everywhere = [
+        agreement(text, end, context) for text in texts for end in range(1, len(text))
+    ]
+    longest = sorted(filter(None, everywhere), reverse=True)[:most]
+    assert found[1].tolist() == longest
+
+
+def test_the_file_weighs_more_than_what_is_remembered() -> None:
+    source = CopySource([np.array([1, 2, 3], np.int32)], remembered([1, 2, 0]))
+    old, new = source.predict([1, 2])
+    assert (old.ids.tolist(), new.ids.tolist()) == ([0], [3])
+    p = np.full(4, 0.25, np.float32)
+    mix(p, (old, new))
+    assert p[3] > p[0] > p[1]
+
+
+def test_a_common_token_is_looked_for_in_few_places() -> None:
+    found = remembered([1, 2] * 2 * MOST_REMEMBERED).predict([1])
+    assert found is not None
+    assert found.ids.tolist() == [2] * MOST_REMEMBERED
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"ids": np.zeros(40, np.int32)}, "must begin with 16 gaps"),
+        ({"ids": np.zeros(40, np.int64)}, "must be int32"),
+        ({"ids": np.full(40, 9, np.int32)}, "must begin with 16 gaps"),
+        ({"ids": np.array([GAP] * 16 + [1, 4, GAP], np.int32)}, "must be under 4"),
+        ({"order": np.array([3], np.int32)}, "must name places in ids"),
+        ({"order": np.array([19], np.int32)}, "must name places in ids"),
+        ({"order": np.array([[17]], np.int32)}, "must be int32"),
+        ({"order": np.array([18], np.int32)}, "that something follows"),
+    ],
+)
+def test_what_no_text_gives_is_refused(
+    change: dict[str, np.ndarray], what: str
+) -> None:
+    held = attrs.evolve(remembered([1, 2, 3]), **change)
+    with pytest.raises(ValueError, match=what):
+        held.check(4)
 
 
 @given(IDS, IDS)

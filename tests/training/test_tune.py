@@ -229,9 +229,20 @@ def test_nothing_is_written_where_it_does_not_help(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert tune.run(command("--lr", "1e-9")) == 0
+    assert tune.run(command("--lr", "1e-9", "--forgetful")) == 0
     assert not (tmp_path / "tuned").exists()
     assert "does not help" in capsys.readouterr().out
+
+
+def test_what_is_remembered_helps_a_model_that_learns_nothing(
+    command: Callable[..., argparse.Namespace], tmp_path: Path
+) -> None:
+    assert tune.run(command("--lr", "1e-9", "--positions", "20")) == 0
+    remembered = load_checkpoint(tmp_path / "tuned").remembered
+    assert remembered is not None
+    parts = split_repository(FILES, {})
+    tokens = [len(TOKENIZER.encode(t)) for _, t in (*parts.train, *parts.choose)]
+    assert len(remembered.order) == sum(tokens) - len(tokens)
 
 
 @pytest.mark.parametrize("bits", [32, 4])

@@ -21,8 +21,10 @@ from tabwise_model.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from tabwise_model.copying import Remembered
 from tabwise_model.gpt import GPT
 from tabwise_model.quantize import dequantize_checkpoint, quantize_checkpoint
+from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.calibration import check_vocabulary
 from tabwise_training.data import DataConfig, Rows
 from tabwise_training.errors import TrainingError
@@ -52,6 +54,7 @@ from tabwise_training.tuning.tuner import (
 ERRORS = (TrainingError, CheckpointError)
 MOST_MINUTES = 15.0
 JUDGED_ROWS = 16  # of each kind, a few seconds
+MOST_REMEMBERED_TOKENS = 2_000_000  # 8 bytes each
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +67,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--replay", type=Path, help="a prepared corpus to replay instead of stdlib")
     add("--replay-share", type=float, default=TuneOptions().replay_share)
     add("--lr", type=float, default=1.0, help="times the usual learning rates")
+    add(
+        "--forgetful",
+        action="store_true",
+        help="learn, but do not store the code itself to copy from",
+    )
     add("--positions", type=int, default=600, help="held-out cursors to measure at")
     add(
         "--general-bytes",
@@ -87,7 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
     _say_split(own)
     exam = _exam(own, general, arguments)
     before = exam.sit(_served(first), "before")
-    tuned, record = tune(first, own, general, options, arguments.replay)
+    tuned, record = tune(
+        first, own, general, options, arguments.replay, not arguments.forgetful
+    )
     after = exam.sit(tuned, "after")
     print(to_markdown(before, after))
     if not helps(before, after, options.max_loss) and not arguments.force:
@@ -104,6 +114,7 @@ def tune(
     general: Parts,
     options: TuneOptions,
     replay: Path | None = None,
+    remember: bool = True,
 ) -> tuple[Checkpoint, dict[str, Any]]:
     """(the tuned INT8 checkpoint, a record of the run)."""
     torch.manual_seed(options.seed)
@@ -132,6 +143,8 @@ def tune(
         tuner = Tuner(model, tokenizer, *streams, options)
         judged = tuner.train(judge)
     tuned = attrs.evolve(plain, tensors=model.to_tensors())
+    if remember:
+        tuned = attrs.evolve(tuned, remembered=_remembered(tokenizer, own))
     record = {
         "options": attrs.asdict(options),
         "steps": tuner.steps,
@@ -140,6 +153,17 @@ def tune(
     }
     print(f"{tuner.steps} steps, {tuner.tokens:,} tokens")
     return quantize_checkpoint(tuned), record
+
+
+def _remembered(tokenizer: Tokenizer, own: Parts) -> Remembered:
+    """The repository without what is held out, as much of it as is bearable."""
+    texts, left = [], MOST_REMEMBERED_TOKENS
+    for _, text in (*own.train, *own.choose):
+        ids = tokenizer.encode_by_paragraphs(text)[:left]
+        texts.append(ids)
+        left -= len(ids)
+    print(f"{MOST_REMEMBERED_TOKENS - left:,} tokens of it are remembered")
+    return Remembered.of(texts)
 
 
 def _streams(

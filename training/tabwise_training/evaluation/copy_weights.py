@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from tabwise_model.checkpoint import Checkpoint
-from tabwise_model.copying import LONGEST, WEIGHTS
+from tabwise_model.copying import WEIGHTS
 from tabwise_model.infill import Hole, Infiller, Wanted
+from tabwise_model.occurrences import LONGEST
 from tabwise_model.runners.protocol import Chunk, Runner
 from tabwise_model.sampling import probabilities
 from tabwise_training.evaluation.positions import Position
@@ -72,11 +73,11 @@ def _tokens(
     for place, (token, row) in enumerate(zip(truth, rows, strict=True)):
         model = float(probabilities(row)[token])
         copied = asked.copy.predict((*asked.prompt[-LONGEST:], *truth[:place]))
-        if copied is None:
+        if not copied:
             yield 0, model, 0.0
             continue
-        found = copied.probabilities[copied.ids == token]
-        yield copied.agreement, model, float(found.sum())
+        found = copied[0].probabilities[copied[0].ids == token]
+        yield copied[0].agreement, model, float(found.sum())
 
 
 def copy_weights_text(figures: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ class Completer:
         self._engine = Engine(runner, checkpoint.tokenizer, prefill_chunk=512)
         self._slots = runner.n_slots
         window = min(runner.slot_tokens, checkpoint.config.block_size)
-        self._infiller = Infiller(checkpoint.tokenizer, window)
+        self._infiller = Infiller(checkpoint.tokenizer, window, checkpoint.remembered)
         self._wanted = Wanted(
             max_new_tokens=max_new_tokens,
             stop=stop,

@@ -8,8 +8,13 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
-from tabwise_model.runners.protocol import Chunk, Runner
+from tabwise_model.copying import Remembered
+from tabwise_model.occurrences import LONGEST
+from tabwise_model.runners.protocol import Chunk, Logits, Runner
+from tabwise_model.sampling import probabilities
 from tabwise_model.tokenizer import Tokenizer
+
+SMALLEST = 1e-30  # probability that is told from none
 
 
 @attrs.frozen(kw_only=True)
@@ -31,12 +36,16 @@ class Likelihood:
 
 
 def likelihood(
-    runner: Runner, tokenizer: Tokenizer, texts: Sequence[str], max_bytes: int
+    runner: Runner,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    max_bytes: int,
+    remembered: Remembered | None = None,
 ) -> Likelihood:
     """The texts', in windows of a slot with no overlap.
 
     Each window begins with END, so every byte is predicted; counting stops after
-    `max_bytes`. Uses slot 0.
+    `max_bytes`. remembered: a repository that is copied from. Uses slot 0.
     """
     width = min(runner.slot_tokens, runner.config.block_size) - 1
     found = Likelihood(nats=0.0, tokens=0, bytes=0)
@@ -45,7 +54,7 @@ def likelihood(
         for start in range(0, len(ids), width):
             window = ids[start : start + width]
             found = Likelihood(
-                nats=found.nats + _nats(runner, [tokenizer.end, *window]),
+                nats=found.nats + _nats(runner, [tokenizer.end, *window], remembered),
                 tokens=found.tokens + len(window),
                 bytes=found.bytes + len(tokenizer.decode_bytes(window)),
             )
@@ -54,9 +63,23 @@ def likelihood(
     return found
 
 
-def _nats(runner: Runner, ids: list[int]) -> float:
+def _nats(runner: Runner, ids: list[int], remembered: Remembered | None) -> float:
     """Summed negative log-likelihood of ids[1:] given what stands before each."""
-    logits = runner.extend_all(Chunk(0, 0, tuple(ids[:-1]))).astype(np.float64)
+    rows = runner.extend_all(Chunk(0, 0, tuple(ids[:-1])))
+    if remembered is not None:
+        return sum(
+            -math.log(_share(row, ids[max(0, i - LONGEST) : i], ids[i], remembered))
+            for i, row in enumerate(rows, 1)
+        )
+    logits = rows.astype(np.float64)
     top = logits.max(axis=1)
     norm = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
     return float((norm - logits[np.arange(len(ids) - 1), ids[1:]]).sum())
+
+
+def _share(
+    row: Logits, context: list[int], token: int, remembered: Remembered
+) -> float:
+    copied = remembered.predict(context)
+    p = probabilities(row, () if copied is None else (copied,))
+    return max(float(p[token]), SMALLEST)

@@ -71,8 +71,14 @@ class Exam:
     def _bits(self, runner: Any, checkpoint: Checkpoint) -> Any:
         def measure(texts: Sequence[Text]) -> float:
             plain = [text for _, text in texts]
-            limit = self.general_bytes
-            return likelihood(runner, checkpoint.tokenizer, plain, limit).bits_per_byte
+            found = likelihood(
+                runner,
+                checkpoint.tokenizer,
+                plain,
+                self.general_bytes,
+                checkpoint.remembered,
+            )
+            return found.bits_per_byte
 
         return measure
 

@@ -46,7 +46,7 @@ class TuneOptions:
     muon_lr: float = 0.006
     adam_lr: float = 1e-3
     warmup: float = 0.03
-    checks: int = 4
+    checks: int = 8
     max_loss: float = 0.02
     seed: int = 1
 
