@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+from aiohttp import web
 
 from support.backend import (
     FAKE,
@@ -20,9 +21,11 @@ from support.backend import (
 )
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.request import Generation
-from tabwise_server.errors import CheckpointMissing
+from tabwise_server.errors import CheckpointMissing, SettingsError
 from tabwise_server.serving.engine.keeper import MOST_RESTARTS, Keeper
 from tabwise_server.serving.engine.model import ServedModel
+from tabwise_server.serving.listening import listen
+from tabwise_server.settings import ServeSettings
 
 OURS = "/v1/tabwise/complete"
 BODY = {"code": "x = ", "max_tokens": 4}
@@ -283,3 +286,17 @@ async def test_a_checkpoint_that_cannot_be_read_changes_nothing() -> None:
             await backend.service.keeper.reload()
         assert backend.service.keeper.model is before
         assert (await ask(backend))[0] == 200
+
+
+async def test_a_system_that_shares_no_port_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(_: web.TCPSite) -> None:
+        raise ValueError("reuse_port not supported")
+
+    monkeypatch.setattr(web.TCPSite, "start", refuse)
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    shared = ServeSettings(reuse_port=True, port=1)
+    with pytest.raises(SettingsError, match="shares no port: reuse_port not"):
+        await listen(runner, shared, None)

@@ -33,6 +33,8 @@ async def listen(
     )
     try:
         await site.start()
+    except ValueError as error:
+        raise SettingsError(f"this system shares no port: {error}") from error
     except OSError as error:
         raise SettingsError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
