@@ -300,3 +300,19 @@ async def test_a_system_that_shares_no_port_is_one_clear_line(
     shared = ServeSettings(reuse_port=True, port=1)
     with pytest.raises(SettingsError, match="shares no port: reuse_port not"):
         await listen(runner, shared, None)
+
+
+async def test_requests_that_were_left_are_forgotten() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, stall_s=60.0) as backend:
+        bridge = backend.service.bridge
+        runner.hold()
+        tasks = [ask(backend) for _ in range(4)]
+        await entered(runner)
+        await until(lambda: len(bridge._futures) == 4)
+        for task in tasks:
+            task.cancel()
+        await until(lambda: not bridge._futures)
+        runner.release()
+        assert (await ask(backend))[0] == 200
+        await until(lambda: not bridge._begun)

@@ -49,7 +49,7 @@ class EngineBridge:
         self._engine = engine
         self._loop: asyncio.AbstractEventLoop | None = None
         self._futures: dict[str, asyncio.Future[Generation]] = {}
-        self._begun: set[str] = set()  # of them, those that the engine has seen
+        self._begun: set[str] = set()  # that the engine has seen and not handed out
         self._wake = threading.Condition()
         self._inbox: list[Callable[[], None]] = []
         self._stopping = False
@@ -96,7 +96,6 @@ class EngineBridge:
             raise
         finally:
             del self._futures[request.id]
-            self._begun.discard(request.id)
             # an error in it would hold this frame, and so an engine that is replaced
             del future
         failure = _error_of(result)
@@ -205,6 +204,7 @@ class EngineBridge:
 
     def _deliver(self, done: list[Generation]) -> None:
         for result in done:
+            self._begun.discard(result.id)
             future = self._futures.get(result.id)
             if future is not None and not future.done():
                 future.set_result(result)
