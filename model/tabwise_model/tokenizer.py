@@ -24,8 +24,9 @@ SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-KEPT_PARAGRAPHS, KEPT_CHARS = 16_384, 1_000
-_BLANK_LINE = regex.compile(r"\n\n(?=[^\n])")
+KEPT_PARAGRAPHS, PARAGRAPH_CHARS = 8_192, 4_000
+KEPT_LINES, LINE_CHARS = 16_384, 1_000
+_BLANK_LINE = regex.compile(r"\n\n(?=[ \t]*\S)")
 PIECE_CHARS = 256  # a longer piece is looked at in part
 END = "<|endoftext|>"
 FIM_PREFIX = "<|fim_prefix|>"
@@ -67,6 +68,7 @@ class Tokenizer:
         self.sentinels = frozenset(specials.values())
         table = {rank: piece for piece, rank in ranks.items()}
         self._paragraph = lru_cache(KEPT_PARAGRAPHS)(self._encode_paragraph)
+        self._line = lru_cache(KEPT_LINES)(self._encode_to_array)
         # A sentinel shows as nothing: it can never leak into a suggestion.
         self._bytes = [table.get(i, b"") for i in range(self.vocab_size)]
 
@@ -75,19 +77,25 @@ class Tokenizer:
         return self._encoding.encode_ordinary(text)
 
     def encode_by_paragraphs(self, text: str) -> Ids:
-        """Ids (N,) of `text`. Paragraphs are remembered: of a file that is being typed,
-        most were there a keystroke ago. Equal to `encode` but for a blank line that is
-        followed by one of blanks."""
+        """Ids (N,) of `text`. Paragraphs and lines are remembered: of a file that is
+        being typed, all but one line was there a keystroke ago. Equal to `encode`."""
         *paragraphs, last = _BLANK_LINE.split(text)
         texts = [*(part + "\n\n" for part in paragraphs), last]
         return np.concatenate([self._remembered(text) for text in texts])
 
     def _remembered(self, text: str) -> Ids:
         """What is remembered has a bound, and so has the length of each."""
-        keep = len(text) <= KEPT_CHARS
+        keep = len(text) <= PARAGRAPH_CHARS
         return self._paragraph(text) if keep else self._encode_paragraph(text)
 
     def _encode_paragraph(self, text: str) -> Ids:
+        return np.concatenate([self._encode_lines(part) for part in lines_of(text)])
+
+    def _encode_lines(self, text: str) -> Ids:
+        keep = len(text) <= LINE_CHARS
+        return self._line(text) if keep else self._encode_to_array(text)
+
+    def _encode_to_array(self, text: str) -> Ids:
         return np.array(self.encode(text), np.int32)
 
     def encode_bytes(self, data: bytes) -> list[int]:
@@ -152,3 +160,16 @@ class Tokenizer:
     @classmethod
     def load(cls, file: Path, pattern: str = SPLIT_PATTERN) -> Tokenizer:
         return cls.loads(file.read_text(encoding="ascii"), pattern)
+
+
+def lines_of(text: str) -> list[str]:
+    """`text` in its lines, those of blanks with the line before: no split piece of the
+    pattern spans two of them."""
+    *whole, last = text.split("\n")
+    lines: list[str] = []
+    for line in [*(line + "\n" for line in whole), last]:
+        if lines and (not line or line.isspace()):
+            lines[-1] += line
+        else:
+            lines.append(line)
+    return lines

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.tokenizer import TOKENIZER
-from tabwise_model.tokenizer import FIM_PREFIX, SENTINELS, Tokenizer, TokenizerError
+from tabwise_model.tokenizer import (
+    FIM_PREFIX,
+    LINE_CHARS,
+    PARAGRAPH_CHARS,
+    SENTINELS,
+    Tokenizer,
+    TokenizerError,
+    lines_of,
+)
 
 
 @given(st.binary())
@@ -16,6 +24,26 @@ def test_any_bytes_come_back(data: bytes) -> None:
 @given(st.text())
 def test_any_text_comes_back(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
+
+
+# What the split pattern treats in its own way, blank lines and odd blanks above all.
+PIECES = (
+    *("\n", "\n", "\n\n", " ", "    ", "\t", "\r", "\r\n", "\f", "\v", "\x1c", "\x85"),
+    *("\u2028", "\u00a0", "\u200b", "a", "def", "(", "):", "'s", "9", '"""', "é", "#"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_a_text_in_remembered_parts_encodes_as_the_whole(text: str) -> None:
+    assert "".join(lines_of(text)) == text
+    assert TOKENIZER.encode_by_paragraphs(text).tolist() == TOKENIZER.encode(text)
+
+
+@pytest.mark.parametrize("length", [LINE_CHARS + 1, PARAGRAPH_CHARS + 1])
+def test_too_long_a_part_is_not_remembered(length: int) -> None:
+    text = "x = 1\n" + "y" * length + "\nz = 2\n"
+    for _ in range(2):
+        assert TOKENIZER.encode_by_paragraphs(text).tolist() == TOKENIZER.encode(text)
 
 
 def test_merges_are_used() -> None:
