@@ -5,8 +5,9 @@ earlier occurrences of the last few tokens, in the file and in other files that 
 request brings, are a second opinion about the next token, and reach far beyond the
 model's window. Both are mixed as probabilities, the copy weighing the more the longer
 the text agrees. A tuned checkpoint remembers its repository: a third opinion, mixed in
-before the file's own. (A cache language model: Kuhn and De Mori 1990; blended over
-lengths of agreement as in PPM, Cleary and Witten 1984.)
+before the file's own, and trusted as far as the text before the cursor reads like the
+repository. (A cache language model: Kuhn and De Mori 1990; blended over lengths of
+agreement as in PPM, Cleary and Witten 1984.)
 """
 
 from __future__ import annotations
@@ -18,16 +19,29 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from tabwise_model.occurrences import GAP, LONGEST, in_order, nearest, occurrences
+from tabwise_model.occurrences import (
+    GAP,
+    LONGEST,
+    agreements,
+    in_order,
+    nearest,
+    occurrences,
+)
 from tabwise_model.tokenizer import Ids
 
 # The copy's weight by tokens of agreement, 0..16: fitted on validation packages by
 # `tabwise evaluate --study copy-weights`.
 _BY_AGREEMENT = "0 .1 .2 .25 .3 .35 .4 .45 .5 .5 .55 .55 .55 .6 .6 .6 .75"
 WEIGHTS = tuple(map(float, _BY_AGREEMENT.split()))
-# The same for a repository that is remembered, where the code at hand does not stand.
-REMEMBERED_WEIGHTS = tuple(weight / 2 for weight in WEIGHTS)
+# A remembered repository weighs as much times the trust in it: 0 behind code whose
+# tokens agree with it over 1.5 tokens in the mean, as any code does, 1 at three, most
+# at six. Fitted on six packages and on the standard library; see docs/tuning.md.
+TRUST_BY_MEAN_AGREEMENT = (1.5, 3.0, 6.0), (0.0, 1.0, 1.35)
+TRUST_TOKENS = 128  # before the cursor that are asked
+TRUST_PRIOR = 16, 2.0  # so many more tokens, and the mean they stand for
+MOST_WEIGHT = 0.95
 MOST_REMEMBERED = 256  # occurrences that are looked at, those that agree longest
+NOTHING = np.empty(0, np.int32)
 # What shorter agreements count for beside longer ones, in occurrences.
 SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
 
@@ -75,11 +89,29 @@ class Remembered:
         if (self.ids[places] == GAP).any() or (self.ids[places + 1] == GAP).any():
             raise ValueError("order must name places that something follows")
 
-    def predict(self, context: Sequence[int]) -> Copied | None:
+    def agreements(self, before: Ids) -> Ids:
+        """How many tokens agree behind each of the last TRUST_TOKENS of `before`."""
+        return agreements(self.ids, self.order, before, TRUST_TOKENS)
+
+    def predict(self, context: Sequence[int], trust: float) -> Copied | None:
         """As `CopySource.predict` of one text, of the MOST_REMEMBERED occurrences that
-        agree longest."""
+        agree longest; nothing without trust."""
+        if not trust:
+            return None
         found = nearest(self.ids, self.order, context, MOST_REMEMBERED)
-        return _copied(*found, REMEMBERED_WEIGHTS)
+        copied = _copied(*found, WEIGHTS)
+        if copied is None:
+            return None
+        weight = min(MOST_WEIGHT, trust * copied.weight)
+        return attrs.evolve(copied, weight=weight)
+
+
+def trust_after(agreed: Ids) -> float:
+    """What is remembered weighs so many times WEIGHTS behind tokens that agree with it
+    over so many (TRUST_TOKENS at most)."""
+    tokens, mean = TRUST_PRIOR
+    of_all = (int(agreed.sum()) + tokens * mean) / (len(agreed) + tokens)
+    return float(np.interp(of_all, *TRUST_BY_MEAN_AGREEMENT))
 
 
 class CopySource:
@@ -87,10 +119,18 @@ class CopySource:
     remembered beside them."""
 
     def __init__(
-        self, texts: Iterable[Ids], remembered: Remembered | None = None
+        self,
+        texts: Iterable[Ids],
+        remembered: Remembered | None = None,
+        before: Ids = NOTHING,
     ) -> None:
+        """before: what stands before the cursor, by which what is remembered is
+        trusted."""
         self._ids = _one_run([GAP], texts)
         self._remembered = remembered
+        self._trust = 0.0
+        if remembered is not None:
+            self._trust = trust_after(remembered.agreements(before))
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -102,7 +142,7 @@ class CopySource:
         found = _copied(*occurrences(self._ids, context), WEIGHTS)
         if self._remembered is None:
             return () if found is None else (found,)
-        opinions = self._remembered.predict(context), found
+        opinions = self._remembered.predict(context, self._trust), found
         return tuple(one for one in opinions if one is not None)
 
 

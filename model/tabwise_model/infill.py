@@ -93,5 +93,5 @@ class Infiller:
         written = len(hole.prefix) - len(self._tokenizer.last_piece(hole.prefix))
         texts = [text for _, text in hole.context]
         texts += [hole.prefix[:written], hole.suffix]
-        ids = map(self._tokenizer.encode_by_paragraphs, texts)
-        return CopySource(ids, self._remembered)
+        ids = [self._tokenizer.encode_by_paragraphs(text) for text in texts]
+        return CopySource(ids, self._remembered, before=ids[-2])

@@ -1,8 +1,9 @@
 """Where earlier text says what the text at hand says, and what followed there.
 
 `occurrences` reads a whole text, which costs nothing to prepare: for a file that
-changes with each key. `nearest` looks into an order of all places that was sorted
-beforehand: for a repository. Each is compiled, and written once more in numpy.
+changes with each key. `nearest` and `agreements` look into an order of all places that
+was sorted beforehand: for a repository. Each is compiled, and written once more in
+numpy.
 """
 
 from __future__ import annotations
@@ -109,3 +110,34 @@ def nearest_in_numpy(text: Ids, order: Ids, context: Sequence[int], most: int) -
     best = np.argsort(-agreed, kind="stable")[:most]
     best = best[agreed[best] > 0]
     return text[at[best] + 1], agreed[best]
+
+
+def agreements(text: Ids, order: Ids, context: Ids, last: int) -> Ids:
+    """How many tokens agree at the longest, up to LONGEST, behind each of the last
+    `last` tokens of `context`, all of it where it is shorter; as `nearest` would say.
+    """
+    last = min(last, len(context))
+    library = locked_library()
+    if library is None:
+        return agreements_in_numpy(text, order, context, last)
+    context = np.ascontiguousarray(context, np.int32)
+    agreed = np.empty(last, np.int32)
+    library.tabwise_agreements(
+        text.ctypes.data,
+        order.ctypes.data,
+        len(order),
+        context.ctypes.data,
+        len(context),
+        LONGEST,
+        last,
+        agreed.ctypes.data,
+    )
+    return agreed
+
+
+def agreements_in_numpy(text: Ids, order: Ids, context: Ids, last: int) -> Ids:
+    """As `agreements`; what the native one is compared with."""
+    known = context.tolist()
+    ends = range(len(known) - last + 1, len(known) + 1)
+    found = (nearest_in_numpy(text, order, known[:end], 1)[1] for end in ends)
+    return np.array([agreed[0] if len(agreed) else 0 for agreed in found], np.int32)

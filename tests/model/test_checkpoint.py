@@ -49,7 +49,7 @@ def test_what_it_remembers_comes_back(tmp_path: Path) -> None:
     assert found.remembered is not None
     context = text[:3].tolist()
     for held in (found.remembered, remembered):
-        copied = held.predict(context)
+        copied = held.predict(context, 1.0)
         assert copied is not None
         assert copied.ids.tolist() == [int(text[3])] * 2
 

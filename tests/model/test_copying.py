@@ -1,7 +1,6 @@
 """Copying against a plain reading of what it says."""
 
 import math
-import re
 from collections import Counter, defaultdict
 
 import attrs
@@ -15,16 +14,20 @@ from support.tokenizer import TOKENIZER
 from tabwise_model.copying import (
     LONG_PRIOR,
     MOST_REMEMBERED,
-    REMEMBERED_WEIGHTS,
     SHORT_PRIOR,
+    TRUST_TOKENS,
+    WEIGHTS,
     CopySource,
     Remembered,
     mix,
+    trust_after,
 )
 from tabwise_model.infill import Hole, Infiller, Wanted
 from tabwise_model.occurrences import (
     GAP,
     LONGEST,
+    agreements,
+    agreements_in_numpy,
     nearest,
     nearest_in_numpy,
     occurrences,
@@ -100,7 +103,7 @@ def test_numpy_and_the_native_library_find_the_same(
 
 def test_nothing_is_copied_from_one_text_into_the_next() -> None:
     assert source_of([1, 2], [3, 1]).predict([2]) == ()
-    assert remembered([1, 2], [3, 1]).predict([2]) is None
+    assert remembered([1, 2], [3, 1]).predict([2], 1.0) is None
 
 
 @given(st.lists(IDS, max_size=3), IDS)
@@ -108,12 +111,12 @@ def test_what_is_remembered_says_what_a_text_at_hand_would(
     texts: list[list[int]], context: list[int]
 ) -> None:
     plain = source_of(*texts).predict(context)
-    found = remembered(*texts).predict(context)
+    found = remembered(*texts).predict(context, 0.5)
     assert (found is None) == (not plain)
     if found is None:
         return
     assert found.agreement == plain[0].agreement
-    assert found.weight == REMEMBERED_WEIGHTS[found.agreement]
+    assert found.weight == WEIGHTS[found.agreement] / 2
     p, q = np.zeros(4), np.zeros(4)
     np.add.at(p, found.ids, found.probabilities)
     np.add.at(q, plain[0].ids, plain[0].probabilities)
@@ -135,8 +138,45 @@ def test_numpy_and_the_native_library_find_the_same_nearest(
     assert found[1].tolist() == longest
 
 
+@given(st.lists(IDS, max_size=3), IDS, st.integers(0, 50))
+def test_numpy_and_the_native_library_find_the_same_agreements(
+    texts: list[list[int]], context: list[int], last: int
+) -> None:
+    held, ids = remembered(*texts), np.array(context, np.int32)
+    found = agreements(held.ids, held.order, ids, last)
+    wanted = agreements_in_numpy(held.ids, held.order, ids, min(last, len(ids)))
+    assert found.tolist() == wanted.tolist()
+    longest = [
+        max(
+            (
+                agreement(text, at, context[:end])
+                for text in texts
+                for at in range(1, len(text))
+            ),
+            default=0,
+        )
+        for end in range(1, len(context) + 1)
+    ]
+    assert found.tolist() == longest[len(longest) - min(last, len(longest)) :]
+
+
+def test_trust_grows_with_what_the_text_before_shares() -> None:
+    strange, own = np.ones(TRUST_TOKENS, int), np.full(TRUST_TOKENS, LONGEST)
+    assert trust_after(strange) == 0
+    assert 0 < trust_after(own[:0]) < trust_after(own[:2]) < trust_after(own)
+
+
+def test_what_is_remembered_is_silent_in_strange_code() -> None:
+    code, held = list(range(40)), remembered(list(range(40)))
+    texts = [np.array([1, 2, 3], np.int32)]
+    near = CopySource(texts, held, np.array(code[:30], np.int32))
+    far = CopySource(texts, held, np.array(code[30:0:-1], np.int32))
+    assert [len(source.predict(code[:20])) for source in (near, far)] == [1, 0]
+
+
 def test_the_file_weighs_more_than_what_is_remembered() -> None:
     source = CopySource([np.array([1, 2, 3], np.int32)], remembered([1, 2, 0]))
+    # behind nothing it is trusted a little
     old, new = source.predict([1, 2])
     assert (old.ids.tolist(), new.ids.tolist()) == ([0], [3])
     p = np.full(4, 0.25, np.float32)
@@ -145,7 +185,7 @@ def test_the_file_weighs_more_than_what_is_remembered() -> None:
 
 
 def test_a_common_token_is_looked_for_in_few_places() -> None:
-    found = remembered([1, 2] * 2 * MOST_REMEMBERED).predict([1])
+    found = remembered([1, 2] * 2 * MOST_REMEMBERED).predict([1], 1.0)
     assert found is not None
     assert found.ids.tolist() == [2] * MOST_REMEMBERED
 
@@ -178,14 +218,6 @@ def test_mixed_probabilities_are_probabilities(
     p = np.full(4, 0.25, np.float32)
     mix(p, source_of(text).predict(context))
     assert math.isclose(float(p.sum()), 1, rel_tol=1e-5)
-
-
-@given(st.text(alphabet="ab \n\t(", max_size=60))
-def test_paragraphs_encode_to_the_text(text: str) -> None:
-    ids = TOKENIZER.encode_by_paragraphs(text).tolist()
-    assert TOKENIZER.decode(ids) == text
-    if not re.search(r"\n\n[ \t]+\n", text):
-        assert ids == TOKENIZER.encode(text)
 
 
 def test_a_repeated_line_is_copied_and_only_by_greedy_requests() -> None:

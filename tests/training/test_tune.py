@@ -20,8 +20,13 @@ from tabwise_training.data import DataConfig
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.metrics import Share
 from tabwise_training.quantize import to_int4
-from tabwise_training.tuning.general import standard_library
-from tabwise_training.tuning.judge import Standing, helps
+from tabwise_training.tuning import general
+from tabwise_training.tuning.general import (
+    general_code,
+    installed_packages,
+    standard_library,
+)
+from tabwise_training.tuning.judge import STRETCH, Standing, helps, stretches
 from tabwise_training.tuning.repository import (
     Parts,
     added_times,
@@ -30,6 +35,7 @@ from tabwise_training.tuning.repository import (
 )
 from tabwise_training.tuning.rows import endless_rows, plain_rows, take, write_documents
 from tabwise_training.tuning.tuner import (
+    BLENDS,
     Judged,
     TuneOptions,
     Tuner,
@@ -101,6 +107,38 @@ def test_the_standard_library_comes_in_three_parts_without_tests() -> None:
     assert not [path for path in paths if path.startswith("test/")]
 
 
+def test_what_is_installed_is_general_code_but_for_what_is_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("alpha", "beta", "gamma"):
+        write(
+            tmp_path / name, [("__init__.py", f"# {name}\n{SOURCE[:900]}"), *FILES[:3]]
+        )
+    write(tmp_path / "alpha" / "tests", FILES[3:5])
+    write(tmp_path / "no_package", FILES[5:6])
+    found = dict(installed_packages(tmp_path))
+    assert found.keys() == {"alpha", "beta", "gamma"}
+    assert len(found["alpha"]) == 4
+    assert len(dict(installed_packages(tmp_path, most=1))) == 1
+    monkeypatch.setattr(general.sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr(
+        general, "standard_library", lambda: Parts(train=[], choose=[], held_out=[])
+    )
+    parts = general_code(FILES)
+    together = [
+        path for part in attrs.astuple(parts, recurse=False) for path, _ in part
+    ]
+    assert sorted(together) == [f"{n}/__init__.py" for n in ("alpha", "beta", "gamma")]
+
+
+def test_stretches_come_from_everywhere() -> None:
+    texts = [("long.py", "a" * 20 * STRETCH), ("short.py", "b" * 20 * STRETCH)]
+    found = stretches(texts, 10 * STRETCH)
+    assert [text[0] for text in found] == ["a"] * 5 + ["b"] * 5
+    assert {len(text) for text in found} == {STRETCH}
+    assert stretches(texts[:1], 10**9) == ["a" * STRETCH] * 20
+
+
 def standing(novel: int, lines: int, general: float) -> Standing:
     return Standing(
         lines=Share(lines, 100),
@@ -167,8 +205,8 @@ def test_weights_that_forget_general_code_are_mixed_with_the_first(
 ) -> None:
     tuner, model = make_tuner(tmp_path, max_steps=1, checks=1)
     seen: list[np.ndarray] = []
-    # first weights, after the step, then the whole of it, and three quarters
-    general = iter([1.0, 1.2, 1.2, 1.01])
+    # first weights, after the step, then the whole of it, and less of it
+    general = iter([1.0, 1.2, 1.2, 1.014])
     own = iter([3.0, 1.0, 1.0, 1.5])
 
     def judge() -> Judged:
@@ -176,7 +214,7 @@ def test_weights_that_forget_general_code_are_mixed_with_the_first(
         return Judged(next(own), next(general))
 
     tuner.train(judge)
-    mixed = 0.25 * seen[0] + 0.75 * seen[1]
+    mixed = (1 - BLENDS[1]) * seen[0] + BLENDS[1] * seen[1]
     np.testing.assert_allclose(
         model.to_tensors()["embed.weight"], mixed, rtol=1e-6, atol=1e-7
     )
@@ -198,8 +236,8 @@ def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., argparse.Namespace]:
     """Arguments of a run of a step on a tiny random model, a little general code."""
-    general = Parts(train=FILES[:2], choose=FILES[2:3], held_out=FILES[3:4])
-    monkeypatch.setattr(tune, "standard_library", lambda: general)
+    other = Parts(train=FILES[:2], choose=FILES[2:3], held_out=FILES[3:4])
+    monkeypatch.setattr(tune, "general_code", lambda own: other)
     model = GPT(attrs.evolve(LLAMA, block_size=160, mlp_hidden=64))
     save_checkpoint(
         tmp_path / "first",

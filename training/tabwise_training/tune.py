@@ -30,7 +30,7 @@ from tabwise_training.data import DataConfig, Rows
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.positions import draw_positions
 from tabwise_training.quantize import find_checkpoint
-from tabwise_training.tuning.general import standard_library
+from tabwise_training.tuning.general import general_code
 from tabwise_training.tuning.judge import Exam, Standing, helps, to_markdown
 from tabwise_training.tuning.repository import (
     Parts,
@@ -53,7 +53,7 @@ from tabwise_training.tuning.tuner import (
 
 ERRORS = (TrainingError, CheckpointError)
 MOST_MINUTES = 15.0
-JUDGED_ROWS = 16  # of each kind, a few seconds
+JUDGED_ROWS = 32  # of each kind, a few seconds
 MOST_REMEMBERED_TOKENS = 2_000_000  # 8 bytes each
 
 
@@ -64,7 +64,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("tuned"), help="folder of the new checkpoint")
     add("--minutes", type=float, default=MOST_MINUTES, help="of training, at most 15")
     add("--steps", type=int, help="stop after so many steps, if sooner")
-    add("--replay", type=Path, help="a prepared corpus to replay instead of stdlib")
+    add(
+        "--replay",
+        type=Path,
+        help="a prepared corpus to replay instead of what is installed",
+    )
     add("--replay-share", type=float, default=TuneOptions().replay_share)
     add("--lr", type=float, default=1.0, help="times the usual learning rates")
     add(
@@ -77,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--general-bytes",
         type=int,
         default=120_000,
-        help="of the standard library to measure forgetting on",
+        help="of other code to measure forgetting on",
     )
     add("--threads", type=int, help="CPU threads; all by default")
     add("--seed", type=int, default=1)
@@ -91,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     first = load_checkpoint(find_checkpoint(arguments.checkpoint))
     files = read_repository(arguments.path)
     own = split_repository(files, added_times(arguments.path))
-    general = standard_library()
+    general = general_code(files)
     _say_split(own)
     exam = _exam(own, general, arguments)
     before = exam.sit(_served(first), "before")

@@ -61,6 +61,10 @@ _SIGNATURES = {
         _INT,
         [*[_POINTER] * 2, _INT, _POINTER, *[_INT] * 2, *[_POINTER] * 2],
     ),
+    "tabwise_agreements": (
+        None,
+        [*[_POINTER] * 2, _INT, _POINTER, *[_INT] * 3, _POINTER],
+    ),
 }
 
 

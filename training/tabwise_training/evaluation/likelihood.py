@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 
-from tabwise_model.copying import Remembered
+from tabwise_model.copying import Remembered, trust_after
 from tabwise_model.occurrences import LONGEST
-from tabwise_model.runners.protocol import Chunk, Logits, Runner
+from tabwise_model.runners.protocol import Chunk, Runner
 from tabwise_model.sampling import probabilities
-from tabwise_model.tokenizer import Tokenizer
+from tabwise_model.tokenizer import Ids, Tokenizer
 
 SMALLEST = 1e-30  # probability that is told from none
 
@@ -67,19 +68,21 @@ def _nats(runner: Runner, ids: list[int], remembered: Remembered | None) -> floa
     """Summed negative log-likelihood of ids[1:] given what stands before each."""
     rows = runner.extend_all(Chunk(0, 0, tuple(ids[:-1])))
     if remembered is not None:
-        return sum(
-            -math.log(_share(row, ids[max(0, i - LONGEST) : i], ids[i], remembered))
-            for i, row in enumerate(rows, 1)
-        )
+        return _nats_remembering(rows, np.array(ids, np.int32), remembered)
     logits = rows.astype(np.float64)
     top = logits.max(axis=1)
     norm = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
     return float((norm - logits[np.arange(len(ids) - 1), ids[1:]]).sum())
 
 
-def _share(
-    row: Logits, context: list[int], token: int, remembered: Remembered
+def _nats_remembering(
+    rows: npt.NDArray[np.float32], ids: Ids, remembered: Remembered
 ) -> float:
-    copied = remembered.predict(context)
-    p = probabilities(row, () if copied is None else (copied,))
-    return max(float(p[token]), SMALLEST)
+    """As `_nats`, every token with the trust that the window before it brings."""
+    nats = 0.0
+    for i, row in enumerate(rows, 1):
+        trust = trust_after(remembered.agreements(ids[:i]))
+        copied = remembered.predict(ids[max(0, i - LONGEST) : i].tolist(), trust)
+        p = probabilities(row, () if copied is None else (copied,))
+        nats -= math.log(max(float(p[ids[i]]), SMALLEST))
+    return nats

@@ -15,6 +15,8 @@ from tabwise_training.evaluation.metrics import Prediction, Share, exact_share
 from tabwise_training.evaluation.positions import Position
 from tabwise_training.tuning.repository import Text
 
+STRETCH = 1_600  # characters, which fit a window of 512 tokens
+
 
 @attrs.frozen(kw_only=True)
 class Standing:
@@ -70,17 +72,28 @@ class Exam:
 
     def _bits(self, runner: Any, checkpoint: Checkpoint) -> Any:
         def measure(texts: Sequence[Text]) -> float:
-            plain = [text for _, text in texts]
             found = likelihood(
                 runner,
                 checkpoint.tokenizer,
-                plain,
-                self.general_bytes,
+                stretches(texts, self.general_bytes),
+                2 * self.general_bytes,
                 checkpoint.remembered,
             )
             return found.bits_per_byte
 
         return measure
+
+
+def stretches(texts: Sequence[Text], size: int) -> list[str]:
+    """About `size` characters, in stretches from everywhere in the texts, as if they
+    stood end to end: a few long files do not stand for all."""
+    pieces = [
+        text[at : at + STRETCH]
+        for _, text in texts
+        for at in range(0, len(text), STRETCH)
+    ]
+    count = min(len(pieces), max(1, size // STRETCH))
+    return [pieces[i * len(pieces) // count] for i in range(count)]
 
 
 def whole_line(position: Position) -> str:

@@ -29,6 +29,19 @@ int tabwise_occurrences(const int32_t* text, int length, const int32_t* context,
   return found;
 }
 
+void tabwise_agreements(const int32_t* text, const int32_t* order, int count,
+                        const int32_t* context, int context_length, int longest, int last,
+                        int32_t* agreed) {
+  for (int i = 0; i < last; ++i) {
+    const int seen = context_length - last + i + 1;
+    const int length = std::min(seen, longest);
+    int32_t ignored;
+    if (!tabwise_nearest(text, order, count, context + seen - length, length, 1, &ignored,
+                         agreed + i))
+      agreed[i] = 0;
+  }
+}
+
 int tabwise_nearest(const int32_t* text, const int32_t* order, int count,
                     const int32_t* context, int context_length, int most, int32_t* after,
                     int32_t* agreed) {

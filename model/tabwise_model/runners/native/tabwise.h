@@ -100,3 +100,9 @@ TABWISE_API int tabwise_occurrences(const int32_t* text, int length,
 TABWISE_API int tabwise_nearest(const int32_t* text, const int32_t* order, int count,
                                 const int32_t* context, int context_length, int most,
                                 int32_t* after, int32_t* agreed);
+
+// How many tokens agree at the longest, up to `longest`, behind each of the context's last
+// `last` tokens in such a text. agreed: (last).
+TABWISE_API void tabwise_agreements(const int32_t* text, const int32_t* order, int count,
+                                    const int32_t* context, int context_length,
+                                    int longest, int last, int32_t* agreed);
