@@ -18,6 +18,14 @@ class Question:
     stop_texts: tuple[bytes, ...] = ()
 
     @property
+    def chars(self) -> int:
+        """Of all its texts."""
+        if isinstance(self.about, str):
+            return len(self.about)
+        context = sum(len(text) for _, text in self.about.context)
+        return len(self.about.prefix) + len(self.about.suffix) + context
+
+    @property
     def repeatable(self) -> bool:
         """Whether asking again gives the same answer."""
         sampling = self.wanted.sampling

@@ -45,9 +45,9 @@ class TuneOptions:
     max_seconds: float = 900.0
     max_steps: int | None = None
     rows: int = 16
-    replay_share: float = 0.25
-    muon_lr: float = 0.006
-    adam_lr: float = 1e-3
+    replay_share: float = 0.5
+    muon_lr: float = 0.003
+    adam_lr: float = 5e-4
     warmup: float = 0.03
     checks: int = 8
     max_loss: float = 0.02
