@@ -115,8 +115,11 @@ def trust_after(agreed: Ids) -> float:
 
 
 class CopySource:
-    """Texts to copy from, as one run of ids with gaps between them, and what is
-    remembered beside them."""
+    """Texts to copy from, and what is remembered beside them.
+
+    ids (N,): the texts as one run with gaps between them, and before the first. trust:
+    in what is remembered.
+    """
 
     def __init__(
         self,
@@ -126,23 +129,23 @@ class CopySource:
     ) -> None:
         """before: what stands before the cursor, by which what is remembered is
         trusted."""
-        self._ids = _one_run([GAP], texts)
-        self._remembered = remembered
-        self._trust = 0.0
+        self.ids = _one_run([GAP], texts)
+        self.remembered = remembered
+        self.trust = 0.0
         if remembered is not None:
-            self._trust = trust_after(remembered.agreements(before))
+            self.trust = trust_after(remembered.agreements(before))
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     def predict(self, context: Sequence[int]) -> tuple[Copied, ...]:
         """What followed the longest agreements with the end of `context`, in what is
         remembered and then in the texts; nothing where its last token stands nowhere.
         """
-        found = _copied(*occurrences(self._ids, context), WEIGHTS)
-        if self._remembered is None:
+        found = _copied(*occurrences(self.ids, context), WEIGHTS)
+        if self.remembered is None:
             return () if found is None else (found,)
-        opinions = self._remembered.predict(context, self._trust), found
+        opinions = self.remembered.predict(context, self.trust), found
         return tuple(one for one in opinions if one is not None)
 
 

@@ -8,18 +8,21 @@ not depend on what else is running, nor on what was cached.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
+from tabwise_model.choosing import Chosen, Row, choose
 from tabwise_model.healing import TokenIndex
 from tabwise_model.request import Finish, Generation, GenerationRequest, Search, Stop
 from tabwise_model.runners.protocol import Chunk, Logits, Runner
+from tabwise_model.sampling import NotFinite
 from tabwise_model.scheduler import Admission, Scheduler
 from tabwise_model.search import LineSearch
 from tabwise_model.sequence import Sequence
@@ -204,6 +207,7 @@ class Engine:
     ) -> None:
         # the model's vocabulary may be padded beyond the tokenizer's
         rows = iter(logits[:, : self.tokenizer.vocab_size])
+        searching: list[tuple[Sequence, LineSearch, list[Row]]] = []
         for sequence, chunks in planned:
             mine = list(islice(rows, len(chunks)))
             sequence.computed(chunks)
@@ -214,13 +218,31 @@ class Engine:
                 if sequence.pending:
                     continue
                 sequence.begin_decoding(self._clock())
-            try:
-                if sequence.search is not None:
-                    self._advance(sequence, sequence.search, mine)
-                else:
+            if sequence.search is not None:
+                asked = sequence.search.ask(mine)
+                searching.append((sequence, sequence.search, asked))
+            else:
+                with self._failing_alone(sequence):
                     self._choose(sequence, mine[0])
-            except Exception as error:  # noqa: BLE001 - logits that are not finite, or
-                self._fail([sequence], error)  # whatever the runner raises
+        self._search(searching)
+
+    def _search(self, searching: list[tuple[Sequence, LineSearch, list[Row]]]) -> None:
+        """Take all searches one step on, their rows chosen from together."""
+        asked = [row for _, _, rows in searching for row in rows]
+        width = max((search.width for _, search, _ in searching), default=0)
+        chosen = iter(choose(asked, width))
+        for sequence, search, rows in searching:
+            mine = list(islice(chosen, len(rows)))
+            with self._failing_alone(sequence):
+                self._advance(sequence, search, mine)
+
+    @contextlib.contextmanager
+    def _failing_alone(self, sequence: Sequence) -> Iterator[None]:
+        """Logits that are not finite, or whatever the runner raises, end this one."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            self._fail([sequence], error)
 
     def _choose(self, sequence: Sequence, row: Logits) -> None:
         """Take the next token by sampling."""
@@ -230,10 +252,13 @@ class Engine:
         self._take(sequence, token, logprob)
 
     def _advance(
-        self, sequence: Sequence, search: LineSearch, rows: list[Logits]
+        self,
+        sequence: Sequence,
+        search: LineSearch,
+        chosen: list[Chosen | NotFinite],
     ) -> None:
         """Take a search one step on, its hypotheses' keys and values with it."""
-        if not search.advance(rows):
+        if not search.advance(chosen):
             if not sequence.next_line() or self._overfills(sequence):
                 self._finish(sequence, Finish.LINE)
             return

@@ -65,7 +65,8 @@ class Scheduler:
 
     def admit(self, now: float) -> Admission | None:
         """Give whose turn it is a slot; None if there is none, or nobody to have it."""
-        if not self._queue:
+        least = min((s.scratch_wanted for s in self._queue), default=0)
+        if not (self._queue and self._slots.has_room(least)):
             return None
         sequence = next((s for s in self._in_turn() if not self._follows(s)), None)
         if sequence is None:
@@ -85,7 +86,7 @@ class Scheduler:
         """The next step's chunks of each sequence that takes part."""
         prefilling = [s for s in self._running if not s.decoding]
         lengths = [len(s.pending) for s in prefilling]
-        whose = [_whose(s) for s in prefilling]
+        whose = [s.whose for s in prefilling]
         shares = iter(nested_shares(whose, lengths, self._chunk))
         planned = []
         for sequence in self._running:
@@ -96,12 +97,13 @@ class Scheduler:
 
     def _in_turn(self) -> list[Sequence]:
         """The queue; of those that are equal, who came first."""
+        if len(self._queue) == 1:
+            return self._queue
         have: Counter[tuple[Hashable, ...]] = Counter()
         for sequence in self._running:
-            whose = _whose(sequence)
-            have[whose] += 1
-            have[whose[:1]] += 1
-        return sorted(self._queue, key=lambda s: (have[_whose(s)[:1]], have[_whose(s)]))
+            have[sequence.whose] += 1
+            have[sequence.whose[:1]] += 1
+        return sorted(self._queue, key=lambda s: (have[s.whose[:1]], have[s.whose]))
 
     def _follows(self, sequence: Sequence) -> bool:
         """Whether another of its owner is computing more of its prompt than is held."""
@@ -129,12 +131,6 @@ class Scheduler:
     def forget(self) -> None:
         """Trust no slot's content any more."""
         self._slots.forget()
-
-
-def _whose(sequence: Sequence) -> tuple[Hashable, ...]:
-    """Owner and session; a request without a session is one of its own."""
-    request = sequence.request
-    return request.owner, request.session or sequence
 
 
 def nested_shares(

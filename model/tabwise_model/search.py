@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
+from tabwise_model.choosing import Chosen, Row
 from tabwise_model.copying import CopySource
 from tabwise_model.healing import TokenIndex
 from tabwise_model.request import Finish, GenerationRequest, Line, Search
-from tabwise_model.sampling import Logits, probabilities
+from tabwise_model.sampling import Logits, NotFinite
 from tabwise_model.stop import end_of_line
 
 CONTEXT = 16  # tokens of the prompt that copying looks at
@@ -58,7 +58,7 @@ class _Finished:
 
 
 class LineSearch:
-    """The search of one request; `advance` takes one step."""
+    """The search of one request: `ask`, let `choosing.choose` answer, `advance`."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class LineSearch:
         """written: tokens of the request's lines before this one."""
         heal = b"" if written else request.heal
         self.alive: list[Hypothesis] = [Hypothesis(heal=heal)]
-        self._width = search.width
+        self.width = search.width
         self._least = (
             math.log(search.min_probability) if search.min_probability else -math.inf
         )
@@ -81,20 +81,28 @@ class LineSearch:
         self._finished: dict[bytes, _Finished] = {}
         self._best = -math.inf  # natural log of the likeliest finished line's share
 
-    def advance(self, rows: Sequence[Logits]) -> bool:
-        """Grow every hypothesis by a token, given its logits (V,); returns whether the
-        search goes on, with `alive` its hypotheses, the likeliest first."""
+    def ask(self, rows: Sequence[Logits]) -> list[Row]:
+        """What to choose from for each hypothesis, given its logits (V,)."""
+        return [
+            self._row(hypothesis, row)
+            for hypothesis, row in zip(self.alive, rows, strict=True)
+        ]
+
+    def advance(self, chosen: Sequence[Chosen | NotFinite]) -> bool:
+        """Grow every hypothesis by a token, given what may follow; returns whether the
+        search goes on, with `alive` its hypotheses, the likeliest first. Raises
+        NotFinite."""
         grown = [
             child
-            for place, (hypothesis, row) in enumerate(
-                zip(self.alive, rows, strict=True)
+            for place, (hypothesis, found) in enumerate(
+                zip(self.alive, chosen, strict=True)
             )
-            for child in self._grow(place, hypothesis, row)
+            for child in self._grow(place, hypothesis, found)
         ]
         grown.sort(key=lambda child: (-child.score, child.parent, child.written))
         self.alive = []
         for child in grown:
-            if child.score <= self._floor or len(self.alive) == self._width:
+            if child.score <= self._floor or len(self.alive) == self.width:
                 break
             if not self._ends(child):
                 self.alive.append(child)
@@ -115,45 +123,47 @@ class LineSearch:
             for text, found in self._finished.items()
             if found.share >= least
         )
-        return [self._line(text) for _, text in likely[: self._width]]
+        return [self._line(text) for _, text in likely[: self.width]]
 
     @property
     def _floor(self) -> float:
         return max(self._least, self._best)
 
+    def _row(self, hypothesis: Hypothesis, logits: Logits) -> Row:
+        return Row(
+            logits,
+            (*self._context, *hypothesis.written),
+            self._copy,
+            self._index.line_ends if hypothesis.visible else self._index.ends,
+            self._index.allowed(hypothesis.heal) if hypothesis.heal else None,
+            self._least_beside(hypothesis),
+        )
+
+    def _least_beside(self, hypothesis: Hypothesis) -> float:
+        """How likely a token must be for this hypothesis to go on with it."""
+        return math.exp(min(0.0, self._floor - hypothesis.score))
+
     def _grow(
-        self, place: int, hypothesis: Hypothesis, row: Logits
+        self, place: int, hypothesis: Hypothesis, chosen: Chosen | NotFinite
     ) -> list[Hypothesis]:
         """Its likeliest children; its end is counted at once."""
-        p = self._probabilities(hypothesis, row)
-        if hypothesis.heal:
-            ids = self._index.allowed(hypothesis.heal)
-            p = p[ids] / p[ids].sum()
-        else:
-            ids = None
-            ends = self._index.line_ends if hypothesis.visible else self._index.ends
-            share = float(p[ends].sum())
-            if share > 0:
-                score = hypothesis.score + math.log(share)
-                kind = Finish.LINE if hypothesis.visible else Finish.END
-                self._finish(hypothesis, hypothesis.text, score, kind)
-            p[ends] = 0
-        least = math.exp(min(0.0, self._floor - hypothesis.score))
+        if isinstance(chosen, NotFinite):
+            raise chosen
+        if chosen.ends > 0:
+            score = hypothesis.score + math.log(chosen.ends)
+            kind = Finish.LINE if hypothesis.visible else Finish.END
+            self._finish(hypothesis, hypothesis.text, score, kind)
+        least = self._least_beside(hypothesis)  # an end may have raised it
         return [
-            self._child(place, hypothesis, i if ids is None else int(ids[i]), p[i])
-            for i in _likeliest(p, least, self._width)
+            self._child(place, hypothesis, token, share)
+            for token, share in islice(
+                zip(chosen.ids, chosen.shares, strict=True), self.width
+            )
+            if share > least
         ]
 
-    def _probabilities(
-        self, hypothesis: Hypothesis, row: Logits
-    ) -> npt.NDArray[np.float32]:
-        if self._copy is None:
-            return probabilities(row)
-        context = (*self._context, *hypothesis.written)
-        return probabilities(row, self._copy.predict(context))
-
     def _child(
-        self, place: int, parent: Hypothesis, token: int, p: np.float32
+        self, place: int, parent: Hypothesis, token: int, p: float
     ) -> Hypothesis:
         piece, logprob = self._index.bytes_of[token], math.log(p)
         healed = min(len(piece), len(parent.heal))
@@ -201,12 +211,3 @@ class LineSearch:
             probability=found.share,
             finish=found.finish,
         )
-
-
-def _likeliest(p: npt.NDArray[np.float32], least: float, count: int) -> list[int]:
-    """Places of the `count` highest of p above `least`."""
-    places = np.flatnonzero(p > least)
-    if len(places) > count:
-        order = np.argpartition(-p[places], count - 1)[:count]
-        places = places[order]
-    return [int(i) for i in places]

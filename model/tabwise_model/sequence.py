@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from tabwise_model.copying import Copied
 from tabwise_model.healing import TokenIndex
 from tabwise_model.request import (
@@ -32,6 +34,8 @@ class Sequence:
         self, request: GenerationRequest, arrived: float, index: TokenIndex
     ) -> None:
         self.request = request
+        # owner and session; a request without a session is one of its own
+        self.whose: tuple[Hashable, ...] = (request.owner, request.session or self)
         self._written: list[int] = []  # all chosen tokens
         self.pending = request.prompt
         self.slot: Slot | None = None

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import functools
-import heapq
 import operator
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 import attrs
 
-FIRST_STRIDE = 4  # tokens that are compared first; of prompts, fewer count as none
+FIRST_STRIDE = 4  # tokens that are compared first
 MIN_SHARED = 16  # tokens; a shorter common prefix is not worth a copy
 # Of all slots, this part may be scratch: a crowd that searches would else wipe out what
 # every slot holds, and compute each prompt anew (docs/backend.md).
 SCRATCH_SHARE = 4
 
 
+Head = tuple[str, tuple[int, ...]]  # an owner, and how their prompt begins
+
+
 @attrs.define
 class Slot:
     """One slot's bookkeeping. tokens: those whose keys and values are valid. owner: who
-    alone may use them."""
+    alone may use them. head: of the prompt that it was taken for last."""
 
     index: int
     tokens: list[int] = attrs.Factory(list)
     owner: str = ""
+    head: Head | None = None
     busy: bool = False
     last_used: int = 0  # the table's clock when it was last acquired or released
 
@@ -50,59 +54,71 @@ class SlotTable:
     """All slots of a runner; least recently used first to go."""
 
     def __init__(self, count: int) -> None:
-        self.slots = [Slot(index) for index in range(count)]
+        self._hold([Slot(index) for index in range(count)])
         self._clock = 0
         self._scratch = 0  # busy ones that hold no prompt
 
     def acquire(
         self, prompt: Sequence[int], scratch: int = 0, owner: str = ""
     ) -> Placement | None:
-        """Take a slot for `prompt` and `scratch` more; None if too few are free, or too
-        many are scratch already.
+        """Take a slot for `prompt` and `scratch` more; None if there is no room.
 
         The owner's slot that holds the longest common prefix is taken if it is free and
         the prompt continues most of what it holds; else the prefix is copied from it
         into the least recently used one, so that two documents do not fight over a
         slot. What other owners' slots hold is neither used nor to be noticed.
         """
-        free = [slot for slot in self.slots if not slot.busy]
-        most = max(scratch, len(self.slots) // SCRATCH_SHARE)
-        if len(free) <= scratch or self._scratch + scratch > most:
+        if not self.has_room(scratch):
             return None
+        take = functools.partial(self._take, _head(prompt, owner), scratch)
+        oldest = next(iter(self._free.values()))
         shared = self._shared(prompt, owner)
-        cached = max(shared)
-        longest = (s for s, n in zip(self.slots, shared, strict=True) if n == cached)
-        best = max(longest, key=lambda s: (not s.busy, s.last_used))
-        take = functools.partial(self._take, scratch=scratch, owner=owner)
+        if not shared:
+            return take(oldest, 0, None)
+        best, cached = max(
+            shared.values(), key=lambda one: (one[1], not one[0].busy, one[0].last_used)
+        )
         if not best.busy and 2 * cached >= len(best.tokens):
             return take(best, cached, None)
-        oldest = min(free, key=_LAST_USED)
         if cached >= MIN_SHARED and oldest is not best:
             return take(oldest, cached, best)
-        return take(oldest, shared[oldest.index], None)
+        return take(oldest, shared.get(oldest.index, (oldest, 0))[1], None)
+
+    def has_room(self, scratch: int) -> bool:
+        """Whether a slot and so many more are free, and not too many are scratch."""
+        most = max(scratch, len(self.slots) // SCRATCH_SHARE)
+        return len(self._free) > scratch and self._scratch + scratch <= most
 
     def at_rest(self) -> SlotTable:
         """A table of the same slots in which only what rests now is held."""
-        table = SlotTable(len(self.slots))
-        table.slots = [
-            Slot(slot.index) if slot.busy else attrs.evolve(slot, tokens=[*slot.tokens])
-            for slot in self.slots
-        ]
+        table = SlotTable(0)
+        table._hold(
+            [
+                Slot(slot.index)
+                if slot.busy
+                else attrs.evolve(slot, tokens=[*slot.tokens])
+                for slot in self.slots
+            ]
+        )
         table._clock = self._clock
         return table
 
     def held(self, prompt: Sequence[int], owner: str = "") -> int:
         """How many tokens of `prompt` need not be computed if it gets a slot now."""
-        return max(self._shared(prompt, owner))
+        shared = self._shared(prompt, owner).values()
+        return max((cached for _, cached in shared), default=0)
 
     def release(self, slot: Slot, scratch: Iterable[Slot] = ()) -> None:
         """The slots may be taken again. The first keeps its tokens for the next
         keystroke; the others are the first to be taken again."""
         slot.busy = False
         self._touch(slot)
+        self._free[slot.index] = slot
         for other in scratch:
             other.keep(0)
             other.busy, other.last_used = False, 0
+            self._free[other.index] = other
+            self._free.move_to_end(other.index, last=False)
             self._scratch -= 1
 
     def forget(self) -> None:
@@ -110,39 +126,65 @@ class SlotTable:
         for slot in self.slots:
             slot.keep(0)
 
-    def _shared(self, prompt: Sequence[int], owner: str) -> list[int]:
-        """What each slot holds of a prompt of `owner`."""
+    def _hold(self, slots: list[Slot]) -> None:
+        """Begin with these, none of which is busy."""
+        self.slots = slots
+        order = sorted(slots, key=_LAST_USED)
+        self._free = OrderedDict((slot.index, slot) for slot in order)
+        self._by_head: dict[Head, dict[int, Slot]] = {}
+        for slot in slots:
+            if slot.head is not None:
+                self._by_head.setdefault(slot.head, {})[slot.index] = slot
+
+    def _shared(self, prompt: Sequence[int], owner: str) -> dict[int, tuple[Slot, int]]:
+        """By its index, what a slot holds of a prompt of `owner`, if that is any."""
         # the last token is computed always: its logits are wanted
         wanted = list(prompt[:-1])
-        head = wanted[:FIRST_STRIDE]
-        return [
-            common_prefix(slot.tokens, wanted)
-            if slot.tokens[:FIRST_STRIDE] == head and slot.owner == owner
-            else 0
-            for slot in self.slots
-        ]
+        known = self._by_head.get(_head(prompt, owner), {}).values()
+        shared = ((slot, common_prefix(slot.tokens, wanted)) for slot in known)
+        return {slot.index: (slot, cached) for slot, cached in shared if cached}
 
     def _take(
-        self, slot: Slot, cached: int, source: Slot | None, scratch: int, owner: str
+        self, head: Head, scratch: int, slot: Slot, cached: int, source: Slot | None
     ) -> Placement:
         slot.busy = True  # first: what a slot at rest says is true at any time
-        slot.owner = owner
+        slot.owner = head[0]
         if source is not None:
             slot.tokens = source.tokens[:cached]
         else:
             slot.keep(cached)
+        self._file(slot, head)
         self._touch(slot)
-        free = (other for other in self.slots if not other.busy)
-        others = heapq.nsmallest(scratch, free, key=_LAST_USED)
-        for other in others:
-            other.keep(0)
-            other.busy = True
-            self._scratch += 1
-        return Placement(slot, cached, source, tuple(others))
+        del self._free[slot.index]
+        others = tuple(self._take_scratch() for _ in range(scratch))
+        return Placement(slot, cached, source, others)
+
+    def _take_scratch(self) -> Slot:
+        _, slot = self._free.popitem(last=False)
+        slot.busy = True
+        slot.keep(0)
+        self._file(slot, None)
+        self._scratch += 1
+        return slot
+
+    def _file(self, slot: Slot, head: Head | None) -> None:
+        """Note under what a slot is to be found from now on."""
+        if slot.head is not None:
+            beside = self._by_head[slot.head]
+            del beside[slot.index]
+            if not beside:
+                del self._by_head[slot.head]
+        slot.head = head
+        if head is not None:
+            self._by_head.setdefault(head, {})[slot.index] = slot
 
     def _touch(self, slot: Slot) -> None:
         self._clock += 1
         slot.last_used = self._clock
+
+
+def _head(prompt: Sequence[int], owner: str) -> Head:
+    return owner, tuple(prompt[:-1][:FIRST_STRIDE])
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

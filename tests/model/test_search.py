@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.engines import make_engine, request, run_all
 from support.runners import HashRunner
 from support.tokenizer import TOKENIZER
+from tabwise_model.choosing import choose
 from tabwise_model.healing import TokenIndex
 from tabwise_model.request import Finish, Generation, GenerationRequest, Search, Stop
 from tabwise_model.runners.protocol import Chunk, Logits
@@ -39,7 +40,7 @@ def search_lines(seed: int, **options: Any) -> LineSearch:
     )
     found = LineSearch(asked, search, INDEX)
     rows = [logits_after(seed, ())]
-    while found.advance(rows):
+    while found.advance(choose(found.ask(rows), found.width)):
         rows = [logits_after(seed, x.written) for x in found.alive]
     return found
 
@@ -92,7 +93,7 @@ def test_few_lines_are_alive_under_a_floor() -> None:
         asked = GenerationRequest(id="a", prompt=(1,), stop=Stop.LINE)
         search = LineSearch(asked, Search(width=99, min_probability=0.25), INDEX)
         rows = [logits_after(seed, ())]
-        while search.advance(rows):
+        while search.advance(choose(search.ask(rows), search.width)):
             assert len(search.alive) <= 3
             rows = [logits_after(seed, x.written) for x in search.alive]
 
@@ -108,7 +109,7 @@ def test_ends_by_several_tokens_are_one_end() -> None:
     )
     found = LineSearch(asked, search, INDEX)
     rows = [np.where(np.arange(len(row)) == ord("a"), 0, -60).astype(np.float32)]
-    while found.advance(rows):
+    while found.advance(choose(found.ask(rows), found.width)):
         rows = [row] * len(found.alive)
     best = found.lines()[0]
     assert (best.text, best.finish) == (b"a", Finish.LINE)
@@ -122,7 +123,7 @@ def test_what_stands_before_the_cursor_is_written_again_and_left_out() -> None:
     )
     found = LineSearch(asked, search, INDEX)
     rows = [logits_after(3, ())]
-    while found.advance(rows):
+    while found.advance(choose(found.ask(rows), found.width)):
         assert all(INDEX.bytes_of[x.written[0]][:1] == b"a" for x in found.alive)
         rows = [logits_after(3, x.written) for x in found.alive]
     for line in found.lines():

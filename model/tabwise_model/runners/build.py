@@ -47,7 +47,7 @@ PATH_FLAGS = {
         "path_neon": (),
     },
 }
-SHARED = ("api", "model", "occurrences", "pool", "paths", "path_plain")
+SHARED = ("api", "choose", "model", "occurrences", "pool", "paths", "path_plain")
 
 
 class BuildError(RuntimeError):

@@ -61,6 +61,10 @@ _SIGNATURES = {
         _INT,
         [*[_POINTER] * 2, _INT, _POINTER, *[_INT] * 2, *[_POINTER] * 2],
     ),
+    "tabwise_choose": (
+        _INT,
+        [ctypes.c_char_p, _POINTER, *[_INT] * 3, *[_POINTER] * 2],
+    ),
     "tabwise_agreements": (
         None,
         [*[_POINTER] * 2, _INT, _POINTER, *[_INT] * 3, _POINTER],
@@ -86,6 +90,15 @@ def load_library(
     if library.tabwise_built_from() != digest_sources().encode():
         raise NativeLibraryError(f"{file} was built from other sources: {REMEDY}")
     return library
+
+
+@functools.cache
+def free_library() -> ctypes.CDLL | None:
+    """For what lets Python's lock go; None where there is none."""
+    try:
+        return load_library()
+    except NativeLibraryError:
+        return None
 
 
 @functools.cache

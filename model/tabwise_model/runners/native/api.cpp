@@ -7,12 +7,6 @@
 
 namespace {
 
-const Path* find_path(const char* name) {
-  for (int i = 0; i < PATH_COUNT; ++i)
-    if (strcmp(PATHS[i].name, name) == 0 && PATHS[i].usable()) return &PATHS[i];
-  return nullptr;
-}
-
 // Rows [first, first + rows) of a batch, with those of its wanted rows among them.
 Batch part_of(const Batch& whole, int first, int rows, int* wanted_rows, int* seen,
               size_t vocab) {

@@ -36,3 +36,7 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
 #include "step.h"
 
 void step_avx2(TabwiseModel& model, const Batch& batch) { Step(model, batch).run(); }
+
+float exponentials_avx2(float* values, int count, float top) {
+  return exponentials(values, count, top);
+}

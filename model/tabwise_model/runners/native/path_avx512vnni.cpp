@@ -31,3 +31,7 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
 void step_avx512vnni(TabwiseModel& model, const Batch& batch) {
   Step(model, batch).run();
 }
+
+float exponentials_avx512vnni(float* values, int count, float top) {
+  return exponentials(values, count, top);
+}

@@ -29,3 +29,7 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
 #include "step.h"
 
 void step_avxvnni(TabwiseModel& model, const Batch& batch) { Step(model, batch).run(); }
+
+float exponentials_avxvnni(float* values, int count, float top) {
+  return exponentials(values, count, top);
+}

@@ -33,3 +33,7 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
 #include "step.h"
 
 void step_neon(TabwiseModel& model, const Batch& batch) { Step(model, batch).run(); }
+
+float exponentials_neon(float* values, int count, float top) {
+  return exponentials(values, count, top);
+}

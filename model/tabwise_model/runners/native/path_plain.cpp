@@ -45,3 +45,7 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
 #include "step.h"
 
 void step_plain(TabwiseModel& model, const Batch& batch) { Step(model, batch).run(); }
+
+float exponentials_plain(float* values, int count, float top) {
+  return exponentials(values, count, top);
+}

@@ -1,5 +1,7 @@
 #include "paths.h"
 
+#include <string.h>
+
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -41,14 +43,21 @@ bool has_dot_product() {
 
 const Path PATHS[] = {
 #if defined(__x86_64__)
-    {"avx512vnni", has_avx512vnni, step_avx512vnni},
-    {"avxvnni", has_avxvnni, step_avxvnni},
-    {"avx2", has_avx2, step_avx2},
+    {"avx512vnni", has_avx512vnni, step_avx512vnni, exponentials_avx512vnni},
+    {"avxvnni", has_avxvnni, step_avxvnni, exponentials_avxvnni},
+    {"avx2", has_avx2, step_avx2, exponentials_avx2},
 #elif defined(__aarch64__)
-    {"neondot", has_dot_product, step_neondot},
-    {"neon", always, step_neon},
+    {"neondot", has_dot_product, step_neondot, exponentials_neondot},
+    {"neon", always, step_neon, exponentials_neon},
 #endif
-    {"plain", always, step_plain},
+    {"plain", always, step_plain, exponentials_plain},
 };
 
 const int PATH_COUNT = sizeof PATHS / sizeof PATHS[0];
+
+const Path* find_path(const char* name) {
+  for (int i = 0; i < PATH_COUNT; ++i)
+    if ((*name == 0 || strcmp(name, PATHS[i].name) == 0) && PATHS[i].usable())
+      return PATHS + i;
+  return nullptr;
+}

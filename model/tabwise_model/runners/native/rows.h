@@ -49,6 +49,19 @@ inline void normalize(const float* x, const float* weight, const TabwiseShape& s
   quantize(normed, shape.width, to);
 }
 
+// e^(value - top) of each, in place; returns their sum. `count` is a multiple of 16.
+inline float exponentials(float* values, int count, float top) {
+  Lanes sums;
+  for (int i = 0; i < count; i += BLOCK)
+    for (int p = 0; p < PARTS; ++p) {
+      float* at = values + i + p * LANES;
+      const Floats x = exponential(load<Floats>(at) - top);
+      store(at, x);
+      sums.parts[p] += x;
+    }
+  return sums.sum();
+}
+
 // gate = gate / (1 + e^-gate) * up.
 inline void silu_times(float* gate, const float* up, int width) {
   for (int i = 0; i < width; i += LANES) {

@@ -106,3 +106,51 @@ TABWISE_API int tabwise_nearest(const int32_t* text, const int32_t* order, int c
 TABWISE_API void tabwise_agreements(const int32_t* text, const int32_t* order, int count,
                                     const int32_t* context, int context_length,
                                     int longest, int last, int32_t* agreed);
+
+// What a search asks of one row of logits. Null pointers stand for what there is not.
+struct TabwiseRow {
+  const float* logits;     // (vocab)
+  const int32_t* context;  // (context_length), the newest last
+  const int32_t* text;     // (text_length): as for `tabwise_occurrences`
+  const int32_t* held;     // with order (held_count): as for `tabwise_nearest`
+  const int32_t* order;
+  const int64_t* ends;     // (ends_count): tokens that count together
+  const int64_t* allowed;  // (allowed_count): all others have no probability
+  int32_t context_length;
+  int32_t text_length;
+  int32_t held_count;
+  int32_t ends_count;
+  int32_t allowed_count;
+  float trust;  // in what is held
+  float least;  // probability that is asked for
+};
+
+// How earlier text weighs; see copying.py, whose constants these are.
+struct TabwiseCopying {
+  const float* weights;  // (longest + 1), by tokens of agreement
+  int32_t longest;
+  int32_t most;  // occurrences in what is held
+  int32_t gap;
+  float most_weight;
+  double short_prior;
+  double long_prior;
+};
+
+constexpr int TABWISE_MOST_CHOSEN = 16;
+
+// The answer: what all ends have together, and the `found` likeliest of the other tokens
+// that have more than `least`, the likeliest first. found is -1 if the logits are not
+// finite.
+struct TabwiseChosen {
+  float ends;
+  int32_t found;
+  int32_t ids[TABWISE_MOST_CHOSEN];
+  float shares[TABWISE_MOST_CHOSEN];
+};
+
+// Softmax of each row with what may be copied mixed in, and of that at most `width`
+// tokens. path: by name, the best if it is empty. Returns 0, -1 if memory is short, -2 if
+// there is no such path.
+TABWISE_API int tabwise_choose(const char* path, const TabwiseRow* rows, int count,
+                               int vocab, int width, const TabwiseCopying* copying,
+                               TabwiseChosen* chosen);

@@ -1,0 +1,177 @@
+// Which tokens a search goes on with. In numpy each row takes a dozen calls, between which
+// Python's lock is fought for.
+#include <math.h>
+#include <string.h>
+
+#include <algorithm>
+#include <exception>
+#include <vector>
+
+#include "paths.h"
+
+namespace {
+
+constexpr int TOGETHER = 64;  // shares that are looked over at once
+
+// Shares of the tokens of one row, and room for the occurrences of its copies.
+struct Room {
+  std::vector<float> shares;  // padded to whole blocks
+  std::vector<int32_t> after, agreed;
+  std::vector<double> given;
+
+  void hold(int occurrences) {
+    if (after.size() >= size_t(occurrences)) return;
+    after.resize(occurrences);
+    agreed.resize(occurrences);
+  }
+};
+
+// What the first occurrences in the room say about the next token.
+struct Opinion {
+  int occurrences = 0;
+  float weight = 0;
+};
+
+// Fills room.given with the share of one occurrence by its tokens of agreement; returns
+// the longest agreement. See `_shares` of copying.py.
+int weigh(Room& room, int occurrences, const TabwiseCopying& copying) {
+  std::vector<double>& given = room.given;
+  std::fill(given.begin(), given.end(), 0.0);
+  std::vector<int> counts(given.size());
+  int longest = 0;
+  for (int i = 0; i < occurrences; ++i) {
+    ++counts[room.agreed[i]];
+    longest = std::max(longest, room.agreed[i]);
+  }
+  double left = 1, reached = 0;
+  for (int length = longest; length > 0; --length) {
+    if (!counts[length]) continue;
+    reached += counts[length];
+    const double prior = length > 2 ? copying.long_prior : copying.short_prior;
+    given[length] = left / (reached + prior);
+    left *= prior / (reached + prior);
+  }
+  const double whole = 1 - left;
+  double sum = 0;
+  for (int length = 0; length <= longest; ++length) {
+    sum += given[length];
+    given[length] = sum / whole;
+  }
+  return longest;
+}
+
+// As `mix` of copying.py, of what stands in the room.
+void mix(Room& room, int vocab, int occurrences, float weight) {
+  float* shares = room.shares.data();
+  for (int i = 0; i < vocab; ++i) shares[i] *= 1 - weight;
+  for (int i = 0; i < occurrences; ++i)
+    shares[room.after[i]] += float(room.given[room.agreed[i]]) * weight;
+}
+
+void mix_copies(const TabwiseRow& row, int vocab, const TabwiseCopying& copying,
+                Room& room) {
+  if (row.context_length == 0) return;
+  if (row.held != nullptr && row.trust > 0) {
+    room.hold(copying.most);
+    const int found = tabwise_nearest(row.held, row.order, row.held_count, row.context,
+                                      row.context_length, copying.most,
+                                      room.after.data(), room.agreed.data());
+    if (found) {
+      const float weight = row.trust * copying.weights[weigh(room, found, copying)];
+      mix(room, vocab, found, std::min(weight, copying.most_weight));
+    }
+  }
+  if (row.text != nullptr) {
+    room.hold(row.text_length);
+    const int found = tabwise_occurrences(
+        row.text, row.text_length, row.context, row.context_length, copying.longest,
+        copying.gap, room.after.data(), room.agreed.data());
+    if (found) mix(room, vocab, found, copying.weights[weigh(room, found, copying)]);
+  }
+}
+
+// Puts a token among those found, of equals behind those that came before it.
+void insert(TabwiseChosen& chosen, int width, int id, float share) {
+  int place = chosen.found;
+  while (place > 0 && chosen.shares[place - 1] < share) --place;
+  if (place == width) return;
+  chosen.found = std::min(chosen.found + 1, width);
+  for (int i = chosen.found - 1; i > place; --i) {
+    chosen.ids[i] = chosen.ids[i - 1];
+    chosen.shares[i] = chosen.shares[i - 1];
+  }
+  chosen.ids[place] = id;
+  chosen.shares[place] = share;
+}
+
+void choose_among_all(const float* shares, int vocab, float least, int width,
+                      TabwiseChosen& chosen) {
+  for (int first = 0; first < vocab; first += TOGETHER) {
+    const int last = std::min(first + TOGETHER, vocab);
+    float largest = 0;
+    for (int i = first; i < last; ++i) largest = std::max(largest, shares[i]);
+    if (largest <= least) continue;
+    for (int i = first; i < last; ++i)
+      if (shares[i] > least) insert(chosen, width, i, shares[i]);
+  }
+}
+
+void choose_among_allowed(const float* shares, const TabwiseRow& row, int width,
+                          TabwiseChosen& chosen) {
+  float sum = 0;
+  for (int i = 0; i < row.allowed_count; ++i) sum += shares[row.allowed[i]];
+  for (int i = 0; i < row.allowed_count; ++i) {
+    const float share = shares[row.allowed[i]] / sum;
+    if (share > row.least) insert(chosen, width, int(row.allowed[i]), share);
+  }
+}
+
+void choose(const Path& path, const TabwiseRow& row, int vocab, int width,
+            const TabwiseCopying& copying, Room& room, TabwiseChosen& chosen) {
+  chosen.ends = 0;
+  chosen.found = 0;
+  float top = row.logits[0];
+  bool finite = true;
+  for (int i = 0; i < vocab; ++i) {
+    top = std::max(top, row.logits[i]);
+    finite &= !isnan(row.logits[i]);
+  }
+  if (!finite || !isfinite(top)) {
+    chosen.found = -1;
+    return;
+  }
+  float* shares = room.shares.data();
+  memcpy(shares, row.logits, vocab * sizeof(float));
+  std::fill(shares + vocab, shares + room.shares.size(), -INFINITY);
+  const float sum = path.exponentials(shares, int(room.shares.size()), top);
+  for (int i = 0; i < vocab; ++i) shares[i] /= sum;
+  mix_copies(row, vocab, copying, room);
+  if (row.allowed != nullptr) {
+    choose_among_allowed(shares, row, width, chosen);
+    return;
+  }
+  for (int i = 0; i < row.ends_count; ++i) {
+    chosen.ends += shares[row.ends[i]];
+    shares[row.ends[i]] = 0;
+  }
+  choose_among_all(shares, vocab, row.least, width, chosen);
+}
+
+}  // namespace
+
+int tabwise_choose(const char* path, const TabwiseRow* rows, int count, int vocab,
+                   int width, const TabwiseCopying* copying, TabwiseChosen* chosen) {
+  static const Path* const best = find_path("");
+  const Path* used = *path == 0 ? best : find_path(path);
+  if (used == nullptr) return -2;
+  try {
+    Room room;
+    room.shares.resize((vocab + BLOCK - 1) / BLOCK * BLOCK);
+    room.given.resize(copying->longest + 1);
+    for (int i = 0; i < count; ++i)
+      choose(*used, rows[i], vocab, width, *copying, room, chosen[i]);
+    return 0;
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
