@@ -16,9 +16,12 @@ from support.backend import (
 )
 from tabwise_model.request import GenerationRequest
 from tabwise_server.serving.admission.limits import Draining
+from tabwise_server.serving.engine.model import ServedModel
+from tabwise_server.serving.question import Question
 from tabwise_server.wire import CompletionRequest, unstructure
 
 OURS = "/v1/tabwise/complete"
+LONG = "x = 1\n" * 1_000
 
 
 def body(text: str = "x", new_tokens: int = 30, **options: Any) -> dict[str, Any]:
@@ -129,7 +132,7 @@ async def test_a_full_house_refuses_while_it_tokenises(
         first = ask(backend, body(new_tokens=3))
         await entered(runner)
         monkeypatch.setattr(infiller, "request", slowly)
-        second = ask(backend, body(new_tokens=3))
+        second = ask(backend, body(LONG, new_tokens=3))
         assert await asyncio.to_thread(tokenising.wait, 30)
         assert (await backend.post(OURS, body()))[0] == 503
         second.cancel()
@@ -292,3 +295,31 @@ async def test_a_prompt_of_any_length_fits() -> None:
             status, answer = await backend.post(OURS, body(text, suffix=text))
             assert status == 200
             assert 250 < answer["prompt_tokens"] <= 512 - 30
+
+
+async def test_only_what_is_long_and_new_is_tokenised_beside_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places: list[str] = []
+    plain = ServedModel._request
+
+    def told(model: ServedModel, question: Question) -> GenerationRequest:
+        places.append(threading.current_thread().name.partition("_")[0])
+        return plain(model, question)
+
+    monkeypatch.setattr(ServedModel, "_request", told)
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
+        runner.hold()
+        held = ask(backend, body())
+        await entered(runner)
+        asked = []
+        again = {"session": "a"}
+        for text, options in (("y", {}), (LONG, {}), (LONG, again), (LONG, again)):
+            asked.append(ask(backend, body(text, 3, **options)))
+            count = len(asked) + 1
+            await until(lambda count=count: len(places) == count)
+        runner.release()
+        await asyncio.gather(held, *asked)
+    here = threading.current_thread().name
+    assert places == [here, here, "prepare", "prepare", here]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,16 +23,17 @@ SEARCH_WIDTH = 4  # lines carried on at once; measured in docs/evaluation.md
 # Characters. What the model is shown is far less; the rest is there to be copied from.
 MOST_PREFIX, MOST_SUFFIX, MOST_CONTEXT = 32_000, 8_000, 32_000
 
-# Characters that are tokenised at once: 0.2 ms where most of them were seen a keystroke
-# ago, 2 where none was.
-SHORT_CHARS = 16_000
+# Characters that are tokenised at once, as they take no longer than a thread's waking.
+SHORT_CHARS = 4_000
+KEPT_SESSIONS = 4_096  # whose documents are taken as known
 
 
 class ServedModel:
     """Answers questions once it is started. window: tokens of prompt and answer.
 
-    Where several are asked, long questions are tokenised in a thread of their own, one
-    after the other: in the milliseconds that takes, the event loop can refuse dozens.
+    Where several are asked, a long text is tokenised in a thread of its own at first:
+    in the milliseconds that takes, the event loop can refuse dozens. Of a document that
+    was asked about before, most is known.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class ServedModel:
         )
         self._ids = itertools.count()
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.in_flight = 0  # questions that are not answered
 
     def successor(self) -> ServedModel:
@@ -94,7 +97,7 @@ class ServedModel:
         self.in_flight += 1
         try:
             request = attrs.evolve(
-                await self._prepared(question),
+                await self._prepared(question, asker),
                 id=str(next(self._ids)),
                 owner=asker.owner,
                 session=asker.session,
@@ -106,13 +109,27 @@ class ServedModel:
         finally:
             self.in_flight -= 1
 
-    async def _prepared(self, question: Question) -> GenerationRequest:
-        """`_request`, in its thread. Raises EngineGone once the model has stopped."""
+    async def _prepared(self, question: Question, asker: Asker) -> GenerationRequest:
+        """`_request`, in its thread if that takes long. Raises EngineGone once the
+        model has stopped."""
         self.bridge.check()
-        if self.in_flight == 1 or question.chars <= SHORT_CHARS:
+        known = self._knows(asker)
+        if known or self.in_flight == 1 or question.chars <= SHORT_CHARS:
             return self._request(question)  # sooner than a thread wakes
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._preparing, self._request, question)
+
+    def _knows(self, asker: Asker) -> bool:
+        """Whether this document was asked about, which from now on it was."""
+        if asker.session is None:
+            return False
+        name = asker.owner, asker.session
+        known = name in self._known
+        self._known[name] = None
+        self._known.move_to_end(name)
+        if len(self._known) > KEPT_SESSIONS:
+            self._known.popitem(last=False)
+        return known
 
     def prompt(self, question: Question) -> Prompt:
         """What the model reads for it."""
