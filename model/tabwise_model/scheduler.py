@@ -11,7 +11,13 @@ from tabwise_model.runners.protocol import Chunk
 from tabwise_model.sequence import Sequence
 from tabwise_model.slots import MIN_SHARED, Placement, SlotTable, common_prefix
 
-MIN_SHARE = 16  # prompt tokens a prefilling request gets at least, when it gets any
+OLDEST_SHARE = (
+    4  # this part of a step's prompt tokens, at least, is whose turn is first
+)
+# Requests that compute more than SHORT tokens of their prompts at one time: they would
+# only wait for each other, in slots that those who type on need.
+MOST_PREFILLING, SHORT = 8, 16
+AGE_TOKENS = 2_000  # to compute, of which one more counts as much as a second's waiting
 
 
 @attrs.frozen
@@ -26,12 +32,12 @@ class Scheduler:
     """Sequences take turns into slots; all of them decode together.
 
     The next slot goes to the owner who has fewest, of theirs to the session that has
-    fewest, then to who came first. Whose prompt is being computed for another waits for
-    it and takes it over: on a cold start, each keystroke would else compute it anew. In
-    a step every decoding sequence has its newest token computed, and those still in
-    their prompts share `prefill_chunk` tokens, the owners equally, within these their
-    sessions (see `fair_shares`), so that neither a long prompt nor a crowd holds others
-    longer than one chunk.
+    fewest, then to who has least to compute, waiting taken off. Whose prompt is being
+    computed for another waits for it and takes it over: on a cold start, each keystroke
+    would else compute it anew. In a step every decoding sequence has its newest token
+    computed, and those still in their prompts have `prefill_chunk` tokens together, the
+    shortest first (see `shortest_first`), so that neither a long prompt nor a crowd
+    holds others longer than one chunk, and who types on passes who begins.
     """
 
     def __init__(self, n_slots: int, prefill_chunk: int) -> None:
@@ -53,6 +59,8 @@ class Scheduler:
         return iter([*self._running, *self._queue])
 
     def add(self, sequence: Sequence) -> None:
+        request = sequence.request
+        sequence.remaining -= self._slots.held(request.prompt, request.owner)
         self._queue.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
@@ -68,7 +76,16 @@ class Scheduler:
         least = min((s.scratch_wanted for s in self._queue), default=0)
         if not (self._queue and self._slots.has_room(least)):
             return None
-        sequence = next((s for s in self._in_turn() if not self._follows(s)), None)
+        prefilling = sum(len(s.pending) > SHORT for s in self._running)
+        sequence = next(
+            (
+                s
+                for s in self._in_turn(now)
+                if (prefilling < MOST_PREFILLING or s.remaining <= SHORT)
+                and not self._follows(s)
+            ),
+            None,
+        )
         if sequence is None:
             return None
         request = sequence.request
@@ -95,7 +112,7 @@ class Scheduler:
                 planned.append((sequence, chunks))
         return planned
 
-    def _in_turn(self) -> list[Sequence]:
+    def _in_turn(self, now: float) -> list[Sequence]:
         """The queue; of those that are equal, who came first."""
         if len(self._queue) == 1:
             return self._queue
@@ -103,7 +120,12 @@ class Scheduler:
         for sequence in self._running:
             have[sequence.whose] += 1
             have[sequence.whose[:1]] += 1
-        return sorted(self._queue, key=lambda s: (have[s.whose[:1]], have[s.whose]))
+
+        def turn(s: Sequence) -> tuple[int, int, float]:
+            cost = s.remaining - AGE_TOKENS * (now - s.arrived)
+            return have[s.whose[:1]], have[s.whose], cost
+
+        return sorted(self._queue, key=turn)
 
     def _follows(self, sequence: Sequence) -> bool:
         """Whether another of its owner is computing more of its prompt than is held."""
@@ -136,19 +158,19 @@ class Scheduler:
 def nested_shares(
     whose: list[tuple[Hashable, ...]], lengths: list[int], budget: int
 ) -> list[int]:
-    """`fair_shares` among those who are named first in `whose`, then of each one's
+    """`shortest_first` among those who are named first in `whose`, then of each one's
     share among those who are named next, and so on.
 
-    nested_shares([("a",), ("a",), ("b",)], [90, 90, 90], 128) == [32, 32, 64]
+    nested_shares([("a",), ("a",), ("b",)], [90, 90, 90], 128) == [38, 0, 90]
     """
     if not whose or not whose[0]:
-        return fair_shares(lengths, budget)
+        return shortest_first(lengths, budget)
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for i, names in enumerate(whose):
         groups[names[0]].append(i)
     wanted = [sum(lengths[i] for i in group) for group in groups.values()]
     shares = [0] * len(lengths)
-    parts = fair_shares(wanted, budget)
+    parts = shortest_first(wanted, budget)
     for group, part in zip(groups.values(), parts, strict=True):
         inner = nested_shares(
             [whose[i][1:] for i in group], [lengths[i] for i in group], part
@@ -158,21 +180,21 @@ def nested_shares(
     return shares
 
 
-def fair_shares(lengths: list[int], budget: int) -> list[int]:
+def shortest_first(lengths: list[int], budget: int) -> list[int]:
     """How many of `budget` tokens each gets that wants `lengths`, the oldest first.
 
-    Equal shares; what the short ones leave goes to the long ones. The oldest always
-    gets its share, then the shortest go first, since they free their slots soonest. A
-    share is never under MIN_SHARE, so in a crowd the youngest long ones wait.
+    The oldest gets a quarter, so that it is done some time; then the shortest get all
+    they want: in the mean none is done sooner if they take turns.
 
-    fair_shares([500, 10, 500], 128) == [42, 10, 76]
+    shortest_first([500, 10, 500], 128) == [32, 10, 86]
     """
     shares = [0] * len(lengths)
-    order = sorted(range(len(lengths)), key=lambda i: (i > 0, lengths[i]))
-    for place, i in enumerate(order):
-        share = max(budget // (len(order) - place), MIN_SHARE)
-        shares[i] = min(lengths[i], share, budget)
-        budget -= shares[i]
-    if shares:
-        shares[0] += min(budget, lengths[0] - shares[0])
+    if not lengths:
+        return shares
+    shares[0] = min(lengths[0], -(-budget // OLDEST_SHARE))
+    budget -= shares[0]
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        more = min(lengths[i] - shares[i], budget)
+        shares[i] += more
+        budget -= more
     return shares

@@ -25,7 +25,8 @@ class Sequence:
     """A request with its slots, its pending tokens and its text so far.
 
     pending: tokens whose keys and values are not yet in the slot: the rest of the
-    prompt, then the newest chosen token. slot: the prompt's, None while queued.
+    prompt, then the newest chosen token. remaining: about how many tokens of the prompt
+    a slot does not hold that it may begin with. slot: the prompt's, None while queued.
     scratch: where a search keeps its other hypotheses. Times are the engine clock's
     seconds, None for what has not happened.
     """
@@ -38,6 +39,7 @@ class Sequence:
         self.whose: tuple[Hashable, ...] = (request.owner, request.session or self)
         self._written: list[int] = []  # all chosen tokens
         self.pending = request.prompt
+        self.remaining = len(request.prompt)
         self.slot: Slot | None = None
         self.scratch: tuple[Slot, ...] = ()
         self._index = index
@@ -55,7 +57,7 @@ class Sequence:
         self._alternatives: list[Line] = []
         self._scanner = StopScanner(request.stop, request.block_indent)
         self._begins: list[int] = []  # bytes of text before each token
-        self._arrived = arrived
+        self.arrived = arrived
         self._admitted: float | None = None
         self._first_token: float | None = None
 
@@ -218,7 +220,7 @@ class Sequence:
             text=bytes(self._scanner.text),
             prompt_tokens=len(self.request.prompt),
             cached_tokens=self.cached_tokens,
-            queue_s=admitted - self._arrived,
+            queue_s=admitted - self.arrived,
             prefill_s=first - admitted,
             decode_s=now - first,
             error=self.error,

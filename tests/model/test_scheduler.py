@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from tabwise_model.healing import TokenIndex
 from tabwise_model.request import GenerationRequest
-from tabwise_model.scheduler import MIN_SHARE, Scheduler, fair_shares, nested_shares
+from tabwise_model.scheduler import (
+    AGE_TOKENS,
+    MOST_PREFILLING,
+    OLDEST_SHARE,
+    Scheduler,
+    nested_shares,
+    shortest_first,
+)
 from tabwise_model.sequence import Sequence
 
 
@@ -17,41 +24,41 @@ from tabwise_model.sequence import Sequence
         ([], 128, []),
         ([1], 128, [1]),
         ([500], 128, [128]),
-        ([500, 500], 128, [64, 64]),
-        ([500, 10, 500], 128, [42, 10, 76]),
-        ([500, 10, 20], 128, [98, 10, 20]),
-        ([90] * 10, 128, [16] * 8 + [0] * 2),
-        ([90] * 9 + [1], 128, [16] * 7 + [15, 0, 1]),
-        ([90, 90], 8, [8, 0]),
+        ([500, 500], 128, [128, 0]),
+        ([500, 10, 500], 128, [118, 10, 0]),
+        ([500, 400, 10], 128, [32, 86, 10]),
+        ([500, 90, 90], 128, [32, 90, 6]),
+        ([10, 500, 20], 128, [10, 98, 20]),
+        ([90, 80], 2, [1, 1]),
     ],
 )
-def test_prompt_tokens_are_shared_fairly(
+def test_the_shortest_prompts_are_computed_first(
     lengths: list[int], budget: int, shares: list[int]
 ) -> None:
-    assert fair_shares(lengths, budget) == shares
+    assert shortest_first(lengths, budget) == shares
 
 
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=40), st.integers(1, 300))
 def test_shares_use_the_budget_and_always_advance_the_oldest(
     lengths: list[int], budget: int
 ) -> None:
-    shares = fair_shares(lengths, budget)
+    shares = shortest_first(lengths, budget)
     assert sum(shares) == min(budget, sum(lengths))
     assert all(0 <= s <= n for s, n in zip(shares, lengths, strict=True))
-    assert shares[0] >= min(lengths[0], budget, MIN_SHARE)
+    assert shares[0] >= min(lengths[0], budget // OLDEST_SHARE)
 
 
 @pytest.mark.parametrize(
     ("whose", "lengths", "shares"),
     [
-        ("aa aa ab", [90, 90, 90], [32, 32, 64]),
-        ("a. a. a. b.", [90, 90, 90, 90], [21, 21, 22, 64]),
-        ("as as at", [90, 90, 90], [32, 32, 64]),
-        ("as as at bs", [90, 90, 90, 20], [27, 27, 54, 20]),
-        ("as bt cu", [500, 10, 500], [42, 10, 76]),
+        ("aa aa ab", [90, 90, 90], [38, 0, 90]),
+        ("a. a. a. b.", [90, 90, 90, 90], [38, 0, 0, 90]),
+        ("as as at", [90, 90, 90], [38, 0, 90]),
+        ("as as at bs", [90, 90, 90, 20], [27, 0, 81, 20]),
+        ("as bt cu", [500, 10, 500], [118, 10, 0]),
     ],
 )
-def test_owners_share_first_then_their_sessions(
+def test_who_asks_little_does_not_wait_for_anothers_crowd(
     whose: str, lengths: list[int], shares: list[int]
 ) -> None:
     names: list[tuple[Hashable, ...]] = [
@@ -146,8 +153,37 @@ def test_those_that_decode_take_part_in_every_step() -> None:
     decoding.begin_decoding(0.0)
     decoding.pending = (7,)
     planned = {id(s): chunks[0].tokens for s, chunks in scheduler.plan()}
-    assert planned == {
-        id(decoding): (7,),
-        id(prefilling[0]): (1,) * 16,
-        id(prefilling[1]): (2,) * 16,
-    }
+    assert planned == {id(decoding): (7,), id(prefilling[0]): (1,) * 32}
+
+
+def test_who_types_on_passes_who_begins_but_not_for_ever() -> None:
+    def begun(arrived: float, prompt: list[int]) -> Sequence:
+        request = GenerationRequest(id="any", prompt=tuple(prompt))
+        return Sequence(request, arrived, TokenIndex([b"\n"]))
+
+    waits = 400 / AGE_TOKENS
+    scheduler = Scheduler(1, 128)
+    new = begun(0.0, list(range(400)))
+    at_once, late = begun(waits / 2, [1, 2, 3]), begun(2 * waits, [4, 5, 6])
+    for one in (new, at_once, late):
+        scheduler.add(one)
+    order = []
+    while (admission := scheduler.admit(2 * waits)) is not None:
+        order.append(admission.sequence)
+        scheduler.remove(admission.sequence)
+    assert order == [at_once, new, late]
+
+
+def test_a_crowd_that_begins_leaves_slots_to_those_who_type_on() -> None:
+    scheduler = Scheduler(2 * MOST_PREFILLING, 128)
+    for n in range(2 * MOST_PREFILLING - 1):
+        scheduler.add(sequence([n] * 400))
+    typing = sequence([99] * 10)
+    while scheduler.admit(0.0) is not None:
+        pass
+    assert (scheduler.running, scheduler.queued) == (
+        MOST_PREFILLING,
+        MOST_PREFILLING - 1,
+    )
+    scheduler.add(typing)
+    assert admitted(scheduler) is typing
