@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 import attrs
 
@@ -11,9 +11,8 @@ from tabwise_model.runners.protocol import Chunk
 from tabwise_model.sequence import Sequence
 from tabwise_model.slots import MIN_SHARED, Placement, SlotTable, common_prefix
 
-OLDEST_SHARE = (
-    4  # this part of a step's prompt tokens, at least, is whose turn is first
-)
+MIN_SHARE = 16  # prompt tokens that an owner gets at least, when it gets any
+OLDEST_SHARE = 4  # of an owner's tokens in a step, this part is the oldest prompt's
 # Requests that compute more than SHORT tokens of their prompts at one time: they would
 # only wait for each other, in slots that those who type on need.
 MOST_PREFILLING, SHORT = 8, 16
@@ -35,9 +34,10 @@ class Scheduler:
     fewest, then to who has least to compute, waiting taken off. Whose prompt is being
     computed for another waits for it and takes it over: on a cold start, each keystroke
     would else compute it anew. In a step every decoding sequence has its newest token
-    computed, and those still in their prompts have `prefill_chunk` tokens together, the
-    shortest first (see `shortest_first`), so that neither a long prompt nor a crowd
-    holds others longer than one chunk, and who types on passes who begins.
+    computed, and those still in their prompts share `prefill_chunk` tokens: the owners
+    equally, of each one's the shortest first (see `nested_shares`), so that neither a
+    long prompt nor a crowd holds others longer than one chunk, and who types on passes
+    who begins.
     """
 
     def __init__(self, n_slots: int, prefill_chunk: int) -> None:
@@ -156,12 +156,15 @@ class Scheduler:
 
 
 def nested_shares(
-    whose: list[tuple[Hashable, ...]], lengths: list[int], budget: int
+    whose: list[tuple[Hashable, ...]],
+    lengths: list[int],
+    budget: int,
+    divide: Callable[[list[int], int], list[int]] | None = None,
 ) -> list[int]:
-    """`shortest_first` among those who are named first in `whose`, then of each one's
-    share among those who are named next, and so on.
+    """`fair_shares` among owners, who are named first in `whose`; of each one's share
+    `shortest_first` among the sessions that are named next, then within these.
 
-    nested_shares([("a",), ("a",), ("b",)], [90, 90, 90], 128) == [38, 0, 90]
+    nested_shares([("a", 1), ("a", 2), ("b", 3)], [90, 80, 90], 128) == [16, 48, 64]
     """
     if not whose or not whose[0]:
         return shortest_first(lengths, budget)
@@ -170,13 +173,36 @@ def nested_shares(
         groups[names[0]].append(i)
     wanted = [sum(lengths[i] for i in group) for group in groups.values()]
     shares = [0] * len(lengths)
-    parts = shortest_first(wanted, budget)
+    parts = (divide or fair_shares)(wanted, budget)
     for group, part in zip(groups.values(), parts, strict=True):
         inner = nested_shares(
-            [whose[i][1:] for i in group], [lengths[i] for i in group], part
+            [whose[i][1:] for i in group],
+            [lengths[i] for i in group],
+            part,
+            shortest_first,
         )
         for i, share in zip(group, inner, strict=True):
             shares[i] = share
+    return shares
+
+
+def fair_shares(lengths: list[int], budget: int) -> list[int]:
+    """How many of `budget` tokens each gets that wants `lengths`, the oldest first.
+
+    Equal shares; what the short ones leave goes to the long ones. The oldest always
+    gets its share, then the shortest go first, since they free their slots soonest. A
+    share is never under MIN_SHARE, so in a crowd the youngest long ones wait.
+
+    fair_shares([500, 10, 500], 128) == [42, 10, 76]
+    """
+    shares = [0] * len(lengths)
+    order = sorted(range(len(lengths)), key=lambda i: (i > 0, lengths[i]))
+    for place, i in enumerate(order):
+        share = max(budget // (len(order) - place), MIN_SHARE)
+        shares[i] = min(lengths[i], share, budget)
+        budget -= shares[i]
+    if shares:
+        shares[0] += min(budget, lengths[0] - shares[0])
     return shares
 
 
@@ -186,11 +212,11 @@ def shortest_first(lengths: list[int], budget: int) -> list[int]:
     The oldest gets a quarter, so that it is done some time; then the shortest get all
     they want: in the mean none is done sooner if they take turns.
 
-    shortest_first([500, 10, 500], 128) == [32, 10, 86]
+    shortest_first([500, 10, 90], 128) == [32, 10, 86]
     """
-    shares = [0] * len(lengths)
     if not lengths:
-        return shares
+        return []
+    shares = [0] * len(lengths)
     shares[0] = min(lengths[0], -(-budget // OLDEST_SHARE))
     budget -= shares[0]
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):

@@ -1,4 +1,4 @@
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import pytest
@@ -9,9 +9,11 @@ from tabwise_model.healing import TokenIndex
 from tabwise_model.request import GenerationRequest
 from tabwise_model.scheduler import (
     AGE_TOKENS,
+    MIN_SHARE,
     MOST_PREFILLING,
     OLDEST_SHARE,
     Scheduler,
+    fair_shares,
     nested_shares,
     shortest_first,
 )
@@ -38,24 +40,45 @@ def test_the_shortest_prompts_are_computed_first(
     assert shortest_first(lengths, budget) == shares
 
 
+@pytest.mark.parametrize(
+    ("lengths", "budget", "shares"),
+    [
+        ([], 128, []),
+        ([1], 128, [1]),
+        ([500], 128, [128]),
+        ([500, 500], 128, [64, 64]),
+        ([500, 10, 500], 128, [42, 10, 76]),
+        ([500, 10, 20], 128, [98, 10, 20]),
+        ([90] * 10, 128, [16] * 8 + [0] * 2),
+        ([90] * 9 + [1], 128, [16] * 7 + [15, 0, 1]),
+        ([90, 90], 8, [8, 0]),
+    ],
+)
+def test_owners_share_prompt_tokens_fairly(
+    lengths: list[int], budget: int, shares: list[int]
+) -> None:
+    assert fair_shares(lengths, budget) == shares
+
+
+@pytest.mark.parametrize("divide", [fair_shares, shortest_first])
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=40), st.integers(1, 300))
 def test_shares_use_the_budget_and_always_advance_the_oldest(
-    lengths: list[int], budget: int
+    divide: Callable[[list[int], int], list[int]], lengths: list[int], budget: int
 ) -> None:
-    shares = shortest_first(lengths, budget)
+    shares = divide(lengths, budget)
     assert sum(shares) == min(budget, sum(lengths))
     assert all(0 <= s <= n for s, n in zip(shares, lengths, strict=True))
-    assert shares[0] >= min(lengths[0], budget // OLDEST_SHARE)
+    assert shares[0] >= min(lengths[0], budget, MIN_SHARE, budget // OLDEST_SHARE)
 
 
 @pytest.mark.parametrize(
     ("whose", "lengths", "shares"),
     [
         ("aa aa ab", [90, 90, 90], [38, 0, 90]),
-        ("a. a. a. b.", [90, 90, 90, 90], [38, 0, 0, 90]),
-        ("as as at", [90, 90, 90], [38, 0, 90]),
+        ("a. a. a. b.", [90, 90, 90, 90], [64, 0, 0, 64]),
+        ("a. a. a. b.", [90, 90, 9, 90], [55, 0, 9, 64]),
         ("as as at bs", [90, 90, 90, 20], [27, 0, 81, 20]),
-        ("as bt cu", [500, 10, 500], [118, 10, 0]),
+        ("as bt cu", [500, 10, 500], [42, 10, 76]),
     ],
 )
 def test_who_asks_little_does_not_wait_for_anothers_crowd(
