@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,11 @@ SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-KEPT_PARAGRAPHS, PARAGRAPH_CHARS = 8_192, 4_000
-KEPT_LINES, LINE_CHARS = 16_384, 1_000
+# Characters that are remembered with their ids, in paragraphs and again in lines: of
+# the documents that 300 people type in.
+KEPT_CHARS = 12_000_000
+PARAGRAPH_CHARS, LINE_CHARS = 4_000, 1_000  # of one; longer ones are not
+ENTRY_CHARS = 250  # what keeping one costs beside its text
 _BLANK_LINE = regex.compile(r"\n\n(?=[ \t]*\S)")
 PIECE_CHARS = 256  # a longer piece is looked at in part
 END = "<|endoftext|>"
@@ -67,8 +71,8 @@ class Tokenizer:
         self.repo_name = specials[REPO_NAME]
         self.sentinels = frozenset(specials.values())
         table = {rank: piece for piece, rank in ranks.items()}
-        self._paragraph = lru_cache(KEPT_PARAGRAPHS)(self._encode_paragraph)
-        self._line = lru_cache(KEPT_LINES)(self._encode_to_array)
+        self._paragraphs = _Kept(self._encode_paragraph, PARAGRAPH_CHARS)
+        self._lines = _Kept(self._encode_line, LINE_CHARS)
         # A sentinel shows as nothing: it can never leak into a suggestion.
         self._bytes = [table.get(i, b"") for i in range(self.vocab_size)]
 
@@ -81,21 +85,12 @@ class Tokenizer:
         being typed, all but one line was there a keystroke ago. Equal to `encode`."""
         *paragraphs, last = _BLANK_LINE.split(text)
         texts = [*(part + "\n\n" for part in paragraphs), last]
-        return np.concatenate([self._remembered(text) for text in texts])
-
-    def _remembered(self, text: str) -> Ids:
-        """What is remembered has a bound, and so has the length of each."""
-        keep = len(text) <= PARAGRAPH_CHARS
-        return self._paragraph(text) if keep else self._encode_paragraph(text)
+        return np.concatenate(self._paragraphs.of(texts))
 
     def _encode_paragraph(self, text: str) -> Ids:
-        return np.concatenate([self._encode_lines(part) for part in lines_of(text)])
+        return np.concatenate(self._lines.of(lines_of(text)))
 
-    def _encode_lines(self, text: str) -> Ids:
-        keep = len(text) <= LINE_CHARS
-        return self._line(text) if keep else self._encode_to_array(text)
-
-    def _encode_to_array(self, text: str) -> Ids:
+    def _encode_line(self, text: str) -> Ids:
         return np.array(self.encode(text), np.int32)
 
     def encode_bytes(self, data: bytes) -> list[int]:
@@ -173,3 +168,40 @@ def lines_of(text: str) -> list[str]:
         else:
             lines.append(line)
     return lines
+
+
+class _Kept:
+    """The ids of texts of up to `longest` characters, KEPT_CHARS in all; what was not
+    asked for the longest goes first. Any thread may ask."""
+
+    def __init__(self, encode: Callable[[str], Ids], longest: int) -> None:
+        self._encode, self._longest = encode, longest
+        self._ids: OrderedDict[str, Ids] = OrderedDict()
+        self._chars = 0
+        self._lock = threading.Lock()
+
+    def of(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids (N,) of each."""
+        kept = self._ids
+        with self._lock:
+            found = [kept.get(text) for text in texts]
+            for text, ids in zip(texts, found, strict=True):
+                if ids is not None:
+                    kept.move_to_end(text)
+        return [
+            self._keep(text) if ids is None else ids
+            for text, ids in zip(texts, found, strict=True)
+        ]
+
+    def _keep(self, text: str) -> Ids:
+        ids = self._encode(text)
+        if len(text) > self._longest:
+            return ids
+        with self._lock:
+            if text not in self._ids:
+                self._ids[text] = ids
+                self._chars += len(text) + ENTRY_CHARS
+            while self._chars > KEPT_CHARS:
+                forgotten, _ = self._ids.popitem(last=False)
+                self._chars -= len(forgotten) + ENTRY_CHARS
+        return ids

@@ -135,6 +135,8 @@ def test_a_key_changes_with_all_that_an_answer_depends_on() -> None:
         key(attrs.evolve(QUESTION, about=attrs.evolve(about, prefix="def g("))),
         key(attrs.evolve(QUESTION, about=attrs.evolve(about, context=(("a", "b"),)))),
         key(attrs.evolve(QUESTION, about="def f(")),
+        key(attrs.evolve(QUESTION, about=Hole(prefix="ab", suffix="c"))),
+        key(attrs.evolve(QUESTION, about=Hole(prefix="a", suffix="bc"))),
         key(attrs.evolve(QUESTION, stop_texts=(b"\n",))),
         key(other(max_new_tokens=9)),
         key(other(min_probability=0.1)),

@@ -24,6 +24,7 @@ from tabwise_model.runners.native_library import (
     NativeLibraryError,
     Shape,
     load_library,
+    locked_library,
     usable_paths,
 )
 from tabwise_model.runners.native_weights import (
@@ -40,6 +41,7 @@ from tabwise_model.runners.protocol import Chunk, Logits
 logger = logging.getLogger(__name__)
 
 MOST_THREADS = 64
+FEW_TOKENS = 64
 DEFAULT_THREADS = 4  # a small model's step is too short to share among more
 
 # Of C's int, 32 bits: made and addressed faster than numpy's.
@@ -82,6 +84,7 @@ class NativeRunner:
         path: str | None = None,
     ) -> None:
         self._library = load_library()
+        self._locked = locked_library() or self._library
         self.config = checkpoint.config
         self.device = "cpu"
         self.n_slots = n_slots
@@ -133,7 +136,10 @@ class NativeRunner:
             raise BadChunk(f"tokens must be 0..{self.slot_tokens}, got {tokens}")
         if not 0 <= start <= tokens:
             raise BadChunk(f"start must be 0..{tokens}, got {start}")
-        self._library.tabwise_copy_slot(self._handle, source, target, tokens, start)
+        # a few tokens are sooner copied than Python's lock is had back
+        few = tokens - start <= FEW_TOKENS
+        library = self._locked if few else self._library
+        library.tabwise_copy_slot(self._handle, source, target, tokens, start)
 
     def adopt(self, other: NativeRunner, lengths: Sequence[int]) -> None:
         """Make the first tokens of each slot, `lengths` of them by slot, those that

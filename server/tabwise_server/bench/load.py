@@ -45,7 +45,7 @@ from tabwise_server.wire import unstructure
 
 logger = logging.getLogger(__name__)
 
-WARM_S = 5.0  # before what is counted: each file is read for the first time
+WARM_S = 20.0  # before what is counted: each file is read for the first time
 LAST_S = 2.0  # for the last answers
 MAX_USERS, MAX_SECONDS = 2_000, 600.0
 SEARCH_SLOTS = 64

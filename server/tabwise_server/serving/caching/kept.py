@@ -30,6 +30,7 @@ def key_of(
     """KEY_BYTES that stand for the question; None if its answer may vary."""
     if not question.repeatable:
         return None
+    question, texts = _without_texts(question)
     asked = {
         "weights": model.checkpoint.digest,
         "bits": model.checkpoint.bits,
@@ -38,9 +39,28 @@ def key_of(
         "width": model.width,
         "owner": owner,
         "question": attrs.asdict(question, value_serializer=_plain),
+        "texts": [len(text) for text in texts],
     }
     text = json.dumps(asked, sort_keys=True).encode()
-    return hashlib.blake2b(text, key=secret, digest_size=KEY_BYTES).digest()
+    digest = hashlib.blake2b(text, key=secret, digest_size=KEY_BYTES)
+    for part in texts:
+        digest.update(part)
+    return digest.digest()
+
+
+def _without_texts(question: Question) -> tuple[Question, list[bytes]]:
+    """The question without its texts, and these: as JSON they would take long."""
+    about = question.about
+    if isinstance(about, str):
+        return attrs.evolve(question, about=""), [_encoded(about)]
+    texts = [about.prefix, about.suffix]
+    texts += [text for chunk in about.context for text in chunk]
+    bare = attrs.evolve(about, prefix="", suffix="", context=())
+    return attrs.evolve(question, about=bare), list(map(_encoded, texts))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def as_kept(result: Generation) -> Generation:
