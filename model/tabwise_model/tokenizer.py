@@ -25,10 +25,10 @@ SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Characters that are remembered with their ids, in paragraphs and again in lines: of
-# the documents that 300 people type in.
+# Characters that are remembered with their ids, in whole texts, again in paragraphs and
+# again in lines: of the documents that 300 people type in.
 KEPT_CHARS = 12_000_000
-PARAGRAPH_CHARS, LINE_CHARS = 4_000, 1_000  # of one; longer ones are not
+HEAD_CHARS, PARAGRAPH_CHARS, LINE_CHARS = 32_000, 4_000, 1_000  # longer ones are not
 ENTRY_CHARS = 250  # what keeping one costs beside its text
 _BLANK_LINE = regex.compile(r"\n\n(?=[ \t]*\S)")
 PIECE_CHARS = 256  # a longer piece is looked at in part
@@ -71,6 +71,7 @@ class Tokenizer:
         self.repo_name = specials[REPO_NAME]
         self.sentinels = frozenset(specials.values())
         table = {rank: piece for piece, rank in ranks.items()}
+        self._heads = _Kept(self._encode_paragraphs, HEAD_CHARS)
         self._paragraphs = _Kept(self._encode_paragraph, PARAGRAPH_CHARS)
         self._lines = _Kept(self._encode_line, LINE_CHARS)
         # A sentinel shows as nothing: it can never leak into a suggestion.
@@ -81,8 +82,17 @@ class Tokenizer:
         return self._encoding.encode_ordinary(text)
 
     def encode_by_paragraphs(self, text: str) -> Ids:
-        """Ids (N,) of `text`. Paragraphs and lines are remembered: of a file that is
-        being typed, all but one line was there a keystroke ago. Equal to `encode`."""
+        """Ids (N,) of `text`, equal to `encode`. What stands before its last paragraph,
+        other paragraphs and lines are remembered: of a file that is being typed, all
+        but one line was there a keystroke ago."""
+        last = _last_paragraph(text)
+        if not last:
+            return self._paragraphs.of([text])[0]
+        (head,) = self._heads.of([text[:last]])
+        (tail,) = self._paragraphs.of([text[last:]])
+        return np.concatenate([head, tail])
+
+    def _encode_paragraphs(self, text: str) -> Ids:
         *paragraphs, last = _BLANK_LINE.split(text)
         texts = [*(part + "\n\n" for part in paragraphs), last]
         return np.concatenate(self._paragraphs.of(texts))
@@ -155,6 +165,16 @@ class Tokenizer:
     @classmethod
     def load(cls, file: Path, pattern: str = SPLIT_PATTERN) -> Tokenizer:
         return cls.loads(file.read_text(encoding="ascii"), pattern)
+
+
+def _last_paragraph(text: str) -> int:
+    """Where the last one begins, behind a blank line; 0 if there is none."""
+    end = len(text)
+    while (blank := text.rfind("\n\n", 0, end)) >= 0:
+        if _BLANK_LINE.match(text, blank):
+            return blank + 2
+        end = blank + 1
+    return 0
 
 
 def lines_of(text: str) -> list[str]:
