@@ -38,7 +38,7 @@ LOG_BYTES = 1_000_000
 # How long the event loop, which needs Python's lock after each call of the system, may
 # have to wait for the engine's thread: a tenth of the default. With a busy engine, a
 # full house then refuses about a fifth more for the same processor time.
-SWITCH_S = 0.002
+SWITCH_S = 0.0005
 MIN_PAUSE_S = 0.1  # between two looks at whether the daemon is idle
 
 

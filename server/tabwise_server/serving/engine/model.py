@@ -25,6 +25,7 @@ MOST_PREFIX, MOST_SUFFIX, MOST_CONTEXT = 32_000, 8_000, 32_000
 
 # Characters that are tokenised at once, as they take no longer than a thread's waking.
 SHORT_CHARS = 4_000
+CROWD = 48  # questions; where more wait, refusing some soon matters more
 KEPT_SESSIONS = 4_096  # whose documents are taken as known
 
 
@@ -113,7 +114,7 @@ class ServedModel:
         """`_request`, in its thread if that takes long. Raises EngineGone once the
         model has stopped."""
         self.bridge.check()
-        known = self._knows(asker)
+        known = self._knows(asker) and self.in_flight <= CROWD
         if known or self.in_flight == 1 or question.chars <= SHORT_CHARS:
             return self._request(question)  # sooner than a thread wakes
         loop = asyncio.get_running_loop()
