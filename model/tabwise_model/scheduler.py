@@ -13,8 +13,8 @@ from tabwise_model.slots import MIN_SHARED, Placement, SlotTable, common_prefix
 
 MIN_SHARE = 16  # prompt tokens that an owner gets at least, when it gets any
 OLDEST_SHARE = 4  # of an owner's tokens in a step, this part is the oldest prompt's
-# Requests that compute more than SHORT tokens of their prompts at one time: they would
-# only wait for each other, in slots that those who type on need.
+# An owner's requests that compute more than SHORT tokens of their prompts at one time:
+# more would only wait for each other, in slots that those who type on need.
 MOST_PREFILLING, SHORT = 8, 16
 AGE_TOKENS = 2_000  # to compute, of which one more counts as much as a second's waiting
 
@@ -76,12 +76,12 @@ class Scheduler:
         least = min((s.scratch_wanted for s in self._queue), default=0)
         if not (self._queue and self._slots.has_room(least)):
             return None
-        prefilling = sum(len(s.pending) > SHORT for s in self._running)
+        busy = Counter(s.whose[0] for s in self._running if len(s.pending) > SHORT)
         sequence = next(
             (
                 s
                 for s in self._in_turn(now)
-                if (prefilling < MOST_PREFILLING or s.remaining <= SHORT)
+                if (s.remaining <= SHORT or busy[s.whose[0]] < MOST_PREFILLING)
                 and not self._follows(s)
             ),
             None,

@@ -210,3 +210,6 @@ def test_a_crowd_that_begins_leaves_slots_to_those_who_type_on() -> None:
     )
     scheduler.add(typing)
     assert admitted(scheduler) is typing
+    other = sequence([98] * 400, owner="bob")
+    scheduler.add(other)
+    assert admitted(scheduler) is other
