@@ -317,8 +317,7 @@ async def test_only_what_is_long_and_new_is_tokenised_beside_the_event_loop(
         again = {"session": "a"}
         for text, options in (("y", {}), (LONG, {}), (LONG, again), (LONG, again)):
             asked.append(ask(backend, body(text, 3, **options)))
-            count = len(asked) + 1
-            await until(lambda count=count: len(places) == count)
+            await until(lambda: len(places) == len(asked) + 1)
         runner.release()
         await asyncio.gather(held, *asked)
     here = threading.current_thread().name

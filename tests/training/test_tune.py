@@ -120,7 +120,7 @@ def test_what_is_installed_is_general_code_but_for_what_is_ones_own(
     assert found.keys() == {"alpha", "beta", "gamma"}
     assert len(found["alpha"]) == 4
     assert len(dict(installed_packages(tmp_path, most=1))) == 1
-    monkeypatch.setattr(general.sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
     monkeypatch.setattr(
         general, "standard_library", lambda: Parts(train=[], choose=[], held_out=[])
     )
