@@ -221,7 +221,7 @@ def test_weights_that_forget_general_code_are_mixed_with_the_first(
 
 
 def test_training_learns_the_files(tmp_path: Path) -> None:
-    tuner, model = make_tuner(tmp_path, max_steps=12, checks=1)
+    tuner, model = make_tuner(tmp_path, max_steps=30, checks=1)
     rows = plain_rows(TOKENIZER, FILES[:1], LLAMA.block_size, 8)
 
     def judge() -> Judged:
