@@ -27,7 +27,7 @@ from tabwise_model.occurrences import GAP, LONGEST
 from tabwise_model.runners.native_library import free_library
 from tabwise_model.sampling import Logits, NotFinite, probabilities
 
-MOST_CHOSEN = 16  # TABWISE_MOST_CHOSEN of native/tabwise.h
+MOST_CHOSEN, NO_PATH = 16, -2  # of native/tabwise.h
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_float
 
 
@@ -59,7 +59,8 @@ class Chosen:
 
 def choose(rows: Sequence[Row], width: int, path: str = "") -> list[Chosen | NotFinite]:
     """The `width` likeliest tokens of each row; NotFinite in place of a row's whose
-    logits are not. path: an instruction set by name, the best by default."""
+    logits are not. path: an instruction set by name, the best by default; raises
+    ValueError for one that is not there."""
     library = free_library()
     if library is None or width > MOST_CHOSEN or not rows:
         return [_or_not_finite(row, width) for row in rows]
@@ -75,8 +76,12 @@ def choose(rows: Sequence[Row], width: int, path: str = "") -> list[Chosen | Not
     found = (_Chosen * len(rows))()
     vocab = len(rows[0].logits)
     copying = ctypes.byref(_COPYING)
-    name = path.encode()
-    if library.tabwise_choose(name, asked, len(rows), vocab, width, copying, found):
+    failed = library.tabwise_choose(
+        path.encode(), asked, len(rows), vocab, width, copying, found
+    )
+    if failed == NO_PATH:
+        raise ValueError(f"this processor has no instruction set {path!r}")
+    if failed:
         raise MemoryError("there is no room to choose tokens in")
     return [_chosen(one) for one in found]
 

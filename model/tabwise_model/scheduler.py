@@ -155,37 +155,6 @@ class Scheduler:
         self._slots.forget()
 
 
-def nested_shares(
-    whose: list[tuple[Hashable, ...]],
-    lengths: list[int],
-    budget: int,
-    divide: Callable[[list[int], int], list[int]] | None = None,
-) -> list[int]:
-    """`fair_shares` among owners, who are named first in `whose`; of each one's share
-    `shortest_first` among the sessions that are named next, then within these.
-
-    nested_shares([("a", 1), ("a", 2), ("b", 3)], [90, 80, 90], 128) == [16, 48, 64]
-    """
-    if not whose or not whose[0]:
-        return shortest_first(lengths, budget)
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for i, names in enumerate(whose):
-        groups[names[0]].append(i)
-    wanted = [sum(lengths[i] for i in group) for group in groups.values()]
-    shares = [0] * len(lengths)
-    parts = (divide or fair_shares)(wanted, budget)
-    for group, part in zip(groups.values(), parts, strict=True):
-        inner = nested_shares(
-            [whose[i][1:] for i in group],
-            [lengths[i] for i in group],
-            part,
-            shortest_first,
-        )
-        for i, share in zip(group, inner, strict=True):
-            shares[i] = share
-    return shares
-
-
 def fair_shares(lengths: list[int], budget: int) -> list[int]:
     """How many of `budget` tokens each gets that wants `lengths`, the oldest first.
 
@@ -223,4 +192,35 @@ def shortest_first(lengths: list[int], budget: int) -> list[int]:
         more = min(lengths[i] - shares[i], budget)
         shares[i] += more
         budget -= more
+    return shares
+
+
+def nested_shares(
+    whose: list[tuple[Hashable, ...]],
+    lengths: list[int],
+    budget: int,
+    divide: Callable[[list[int], int], list[int]] = fair_shares,
+) -> list[int]:
+    """`fair_shares` among owners, who are named first in `whose`; of each one's share
+    `shortest_first` among the sessions that are named next, then within these.
+
+    nested_shares([("a", 1), ("a", 2), ("b", 3)], [90, 80, 90], 128) == [16, 48, 64]
+    """
+    if not whose or not whose[0]:
+        return shortest_first(lengths, budget)
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for i, names in enumerate(whose):
+        groups[names[0]].append(i)
+    wanted = [sum(lengths[i] for i in group) for group in groups.values()]
+    shares = [0] * len(lengths)
+    parts = divide(wanted, budget)
+    for group, part in zip(groups.values(), parts, strict=True):
+        inner = nested_shares(
+            [whose[i][1:] for i in group],
+            [lengths[i] for i in group],
+            part,
+            shortest_first,
+        )
+        for i, share in zip(group, inner, strict=True):
+            shares[i] = share
     return shares

@@ -217,6 +217,7 @@ class _Kept:
         ids = self._encode(text)
         if len(text) > self._longest:
             return ids
+        ids.setflags(write=False)  # whoever asks gets this very array
         with self._lock:
             if text not in self._ids:
                 self._ids[text] = ids

@@ -82,6 +82,12 @@ def test_every_path_chooses_the_same_to_the_last_bit(seed: int) -> None:
 
 
 @NATIVE
+def test_a_path_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match="no instruction set 'abacus'"):
+        choose([random_row(1, 50)], 3, "abacus")
+
+
+@NATIVE
 def test_a_row_is_chosen_from_as_if_it_were_alone() -> None:
     rows = [random_row(seed, 200) for seed in range(20)]
     together = choose(rows, 4)

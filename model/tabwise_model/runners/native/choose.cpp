@@ -26,12 +26,6 @@ struct Room {
   }
 };
 
-// What the first occurrences in the room say about the next token.
-struct Opinion {
-  int occurrences = 0;
-  float weight = 0;
-};
-
 // Fills room.given with the share of one occurrence by its tokens of agreement; returns
 // the longest agreement. See `_shares` of copying.py.
 int weigh(Room& room, int occurrences, const TabwiseCopying& copying) {
