@@ -90,6 +90,8 @@ async def scripted_backend() -> AsyncIterator[ScriptedBackend]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     backend.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield backend
-    backend.gate.set()
-    await runner.cleanup()
+    try:
+        yield backend
+    finally:
+        backend.gate.set()
+        await runner.cleanup()
