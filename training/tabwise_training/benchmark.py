@@ -2,7 +2,9 @@
 
 Runs beside the plain way: the same shape with PyTorch's own cross-entropy over all
 logits, AdamW, and random windows of the token file, as nanoGPT's `train.py` does it.
-Both take turns, so that a machine that slows down slows both.
+Under torchrun both are distributed, and the rate is that of all processes together.
+Both take turns with the measuring of the machine's matrix rate, so that a machine that
+slows down slows all three.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from tabwise_model.checkpoint import CheckpointError
 from tabwise_model.gpt import GPT
@@ -48,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         config = attrs.evolve(config, run=run)
         with join_processes(run) as processes:
             figures = compare(config, processes, arguments.steps)
+    if not processes.leads:
+        return 0
     print(to_markdown(figures))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
@@ -63,10 +68,11 @@ class Timed:
 
 
 def compare(config: TrainConfig, processes: Processes, steps: int) -> dict[str, object]:
-    """Both ways, turn by turn; the figures are medians."""
+    """Both ways and the matrix rate, turn by turn; the figures are medians."""
     trainer = Trainer(config, processes)
-    plain = PlainTraining(config, processes.device)
-    ours, theirs = Timed(), Timed()
+    plain = PlainTraining(config, processes)
+    dtype: torch.dtype = getattr(torch, config.run.dtype)
+    ours, theirs, rates = Timed(), Timed(), list[float]()
     with trainer.stepper() as step:
         for number in range(WARM_UP + steps):
             for timed, take in ((ours, step), (theirs, plain.step)):
@@ -75,7 +81,9 @@ def compare(config: TrainConfig, processes: Processes, steps: int) -> dict[str, 
                 if number >= WARM_UP:
                     timed.seconds.append(time.perf_counter() - began)
                     timed.waits.append(waited)
-    rate = measure_matrix_rate(processes.device, getattr(torch, config.run.dtype))
+            mine = torch.tensor(measure_matrix_rate(processes.device, dtype))
+            rates.append(float(processes.sum(mine.to(processes.device))))
+    rate = statistics.median(rates)
     work = flops_per_token(plain.model)
     tokens = config.run.batch_tokens
     return {
@@ -98,33 +106,40 @@ def _figures(timed: Timed, tokens: int, share: float) -> dict[str, float]:
 class PlainTraining:
     """nanoGPT's loop over the same shape and batch, on the recipe's device."""
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, processes: Processes) -> None:
         tokenizer = load_tokenizer(Path(config.data.folder))
+        device = processes.device
         self.model = GPT(Trainer.shape_of(config, tokenizer)).to(device)
         self._run, self._device = config.run, device
+        self._rows = self._run.batch_tokens // config.model.block_size
+        self._rows //= processes.count
         self._dtype: torch.dtype = getattr(torch, config.run.dtype)
         self._block = config.model.block_size
         self._end = tokenizer.end
         documents = Documents(Path(config.data.folder), "train", tokenizer)
         self._tokens = documents.tokens
-        self._rng = np.random.default_rng(1)
+        self._rng = np.random.default_rng(processes.rank)
         self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
-        self._loss: Callable[..., torch.Tensor] = self.model
+        self._loss: nn.Module = self.model
         if config.run.compile:
-            self._loss = torch.compile(self.model)
+            self.model.compile()
+        if processes.count > 1:
+            self._loss = DistributedDataParallel(self.model)
 
     def step(self) -> float:
         """One optimiser step; returns seconds spent on drawing data."""
-        waited, rows = 0.0, self._run.batch_tokens // self._block
-        for _ in range(0, rows, self._run.micro_rows):
+        waited, micro = 0.0, min(self._rows, self._run.micro_rows)
+        for done in range(0, self._rows, micro):
             began = time.perf_counter()
-            inputs, targets = self._draw(min(rows, self._run.micro_rows))
+            inputs, targets = self._draw(micro)
             waited += time.perf_counter() - began
+            if isinstance(self._loss, DistributedDataParallel):
+                self._loss.require_backward_grad_sync = done + micro >= self._rows
             with torch.autocast(
                 self._device.type, self._dtype, enabled=self._dtype != torch.float32
             ):
                 loss = self._loss(inputs, targets)
-            (loss * self._run.micro_rows / rows).backward()  # type: ignore[no-untyped-call]
+            (loss * micro / self._rows).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 IGNORE = -100  # a target that does not count
-CPU_CHUNK = 512  # rows; a fifth faster than 1,024 at a vocabulary of 8,192, for caches
+CPU_CHUNK = 256  # rows: at a vocabulary of 8,192 their logits stay near in the caches
 GPU_CHUNK = 8192
 
 
@@ -99,20 +99,15 @@ def _softmax_loss(
     soft: (N, V), what is expected besides the targets; what its rows leave of 1 is the
     targets' part.
     """
-    counts = targets != IGNORE
+    shown = (targets != IGNORE)[:, None]
     safe = targets.clamp(min=0)[:, None]
-    p = logits.float()
-    wanted = p.gather(1, safe).squeeze(1)
-    if soft is not None:
-        of_target = 1 - soft.sum(dim=1)
-        wanted = wanted * of_target + (soft * p).sum(dim=1)
-    top = p.amax(dim=1, keepdim=True)
-    p = p.sub_(top).exp_() if p is logits else (p - top).exp_()
-    norm = p.sum(dim=1, keepdim=True)
-    loss = ((norm.log() + top).squeeze(1) - wanted)[counts].sum()
-    p.div_(norm)
+    logs = torch.log_softmax(logits.float(), dim=1)
+    of_target = logs.gather(1, safe)
     if soft is None:
-        p.scatter_add_(1, safe, torch.full_like(safe, -1, dtype=p.dtype))
-    else:
-        p.sub_(soft).scatter_add_(1, safe, -of_target[:, None])
-    return loss, p.mul_(counts[:, None]).to(logits.dtype)
+        loss = -(of_target * shown).sum()
+        grad = logs.exp_().mul_(shown).to(logits.dtype)
+        return loss, grad.scatter_(1, safe, (of_target.expm1() * shown).to(grad.dtype))
+    rest = 1 - soft.sum(dim=1, keepdim=True)
+    loss = -((of_target * rest + (soft * logs).sum(dim=1, keepdim=True)) * shown).sum()
+    p = logs.exp_().sub_(soft).scatter_add_(1, safe, -rest)
+    return loss, p.mul_(shown).to(logits.dtype)

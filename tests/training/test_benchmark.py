@@ -1,0 +1,57 @@
+"""How much of a machine training uses, beside the plain way, alone and in two."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = """
+[model]
+block_size = 64
+n_layer = 2
+n_head = 2
+n_kv_head = 1
+n_embd = 32
+mlp_hidden = 48
+[data]
+folder = "{folder}"
+shard_tokens = 20000
+[run]
+out = "unused"
+steps = 8
+batch_tokens = 512
+micro_rows = 2
+dtype = "bfloat16"
+threads = 1
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_both_ways_are_measured_by_the_same_rate(
+    processes: int, prepared: Path, tmp_path: Path
+) -> None:
+    recipe, out = tmp_path / "tiny.toml", tmp_path / "figures.json"
+    recipe.write_text(RECIPE.format(folder=prepared))
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["torch.distributed.run", "--standalone"]
+        command += [f"--nproc_per_node={processes}", "-m"]
+    command += ["tabwise_server", "bench-train", "--config", str(recipe)]
+    command += ["--steps", "3", "--json", str(out)]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=100
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("Matrix rate:") == 1  # the leader's word alone
+    figures = json.loads(out.read_text())
+    assert figures["matrix_rate"] > 1e9
+    ours, plain = figures["ours"], figures["plain"]
+    for way in (ours, plain):
+        assert 0 < way["mfu"] < 1
+        assert 0 <= way["data_wait"] < 1
+    assert ours["mfu"] / plain["mfu"] == pytest.approx(
+        ours["tokens_per_s"] / plain["tokens_per_s"]
+    )
+    assert not (tmp_path / "unused").exists()
