@@ -44,7 +44,7 @@ class Memory {
   static constexpr size_t HUGE_PAGE = size_t(2) << 20;
 
   // Large runs come zeroed from the system without being touched: a slot costs memory
-  // only as it fills.
+  // only as it fills, in huge pages a little more than it holds.
   void reserve(size_t bytes, bool huge_pages) {
     const size_t alignment = huge_pages ? HUGE_PAGE : LINE;
     whole_ = calloc(bytes + alignment, 1);
@@ -53,7 +53,8 @@ class Memory {
     start_ = reinterpret_cast<char*>((at + alignment - 1) / alignment * alignment);
     used_ = 0;
 #if defined(__linux__)
-    // Weights are read from end to end each step: fewer pages, fewer misses.
+    // Weights are read from end to end each step, and of the cache all that its rows
+    // have seen: fewer pages, fewer misses.
     if (huge_pages) madvise(start_, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #endif
   }

@@ -13,7 +13,7 @@ TabwiseModel::TabwiseModel(const TabwiseShape& shape_, StepFunction step_, int t
   weights.lay_out([this] { place_weights(); }, true);
   work.lay_out([this] { place_scratch(); }, false);
   const size_t heads = size_t(shape.slots) * shape.layers * shape.kv_heads;
-  kv.lay_out([&] { kv.take<char>(heads * cache_bytes()); }, false);
+  kv.lay_out([&] { kv.take<char>(heads * cache_bytes()); }, true);
 }
 
 static void place(Memory& memory, Matrix& matrix, int outputs, int inputs, int group) {
