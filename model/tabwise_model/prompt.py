@@ -47,8 +47,8 @@ def fim_prompt(
     """
     if window < MIN_WINDOW:
         raise ValueError(f"window must be at least {MIN_WINDOW} tokens, got {window}")
-    after = _encode(tokenizer, suffix[: window * CHARS_PER_TOKEN])
-    after = after[: window // SUFFIX_SHARE]
+    seen = tokenizer.encode_by_paragraphs(suffix[: window * CHARS_PER_TOKEN])
+    after: list[int] = seen[: window // SUFFIX_SHARE].tolist()
     chunks = _context_ids(tokenizer, context, window // CONTEXT_SHARE)
     room = window - len(after) - len(chunks) - SENTINELS_USED
     before, heal = _healed_tail(tokenizer, prefix, room)

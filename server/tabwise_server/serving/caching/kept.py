@@ -7,6 +7,7 @@ try out which prompt it stands for.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -31,21 +32,27 @@ def key_of(
     if not question.repeatable:
         return None
     question, texts = _without_texts(question)
-    asked = {
-        "weights": model.checkpoint.digest,
-        "bits": model.checkpoint.bits,
-        "runner": type(model.engine.runner).__name__,
-        "window": model.window,
-        "width": model.width,
-        "owner": owner,
-        "question": attrs.asdict(question, value_serializer=_plain),
-        "texts": [len(text) for text in texts],
-    }
-    text = json.dumps(asked, sort_keys=True).encode()
+    asked = [
+        model.checkpoint.digest,
+        model.checkpoint.bits,
+        type(model.engine.runner).__name__,
+        model.window,
+        model.width,
+        owner,
+        _written(question),
+        *map(len, texts),
+    ]
+    text = json.dumps(asked).encode()
     digest = hashlib.blake2b(text, key=secret, digest_size=KEY_BYTES)
     for part in texts:
         digest.update(part)
     return digest.digest()
+
+
+@functools.lru_cache(maxsize=1_024)
+def _written(question: Question) -> str:
+    """A question without texts; of these there are few, as editors ask alike."""
+    return json.dumps(attrs.asdict(question, value_serializer=_plain), sort_keys=True)
 
 
 def _without_texts(question: Question) -> tuple[Question, list[bytes]]:
