@@ -6,6 +6,32 @@ import pytest
 
 from support.tokenizer import TOKENIZER
 
+RECIPE = """
+[model]
+block_size = 64
+n_layer = 2
+n_head = 2
+n_kv_head = 1
+n_embd = 32
+mlp_hidden = 48
+[data]
+folder = "{folder}"
+shard_tokens = 20000
+[optim]
+adam_lr = 1e-2
+[run]
+out = "{out}"
+steps = 8
+batch_tokens = 512
+micro_rows = 4
+warmup_steps = 2
+log_every = 1
+eval_every = 4
+eval_rows = 8
+save_every = 4
+threads = 1
+"""
+
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -26,3 +52,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.array(ids, np.uint16).tofile(folder / f"{split}.bin")
         (folder / f"{split}.docs.jsonl").write_text("\n".join(lines))
     return folder
+
+
+@pytest.fixture
+def recipe(prepared: Path, tmp_path: Path) -> Path:
+    """A recipe that trains a tiny model on `prepared` in a second."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(RECIPE.format(folder=prepared, out=tmp_path / "run"))
+    return file

@@ -14,39 +14,6 @@ from tabwise_training.errors import TrainingError
 from tabwise_training.optim import learning_rate_scale
 from tabwise_training.run_state import read_log, steps_on_disk
 
-RECIPE = """
-[model]
-block_size = 64
-n_layer = 2
-n_head = 2
-n_kv_head = 1
-n_embd = 32
-mlp_hidden = 48
-[data]
-folder = "{folder}"
-shard_tokens = 20000
-[optim]
-adam_lr = 1e-2
-[run]
-out = "{out}"
-steps = 8
-batch_tokens = 512
-micro_rows = 4
-warmup_steps = 2
-log_every = 1
-eval_every = 4
-eval_rows = 8
-save_every = 4
-threads = 1
-"""
-
-
-@pytest.fixture
-def recipe(prepared: Path, tmp_path: Path) -> Path:
-    file = tmp_path / "tiny.toml"
-    file.write_text(RECIPE.format(folder=prepared, out=tmp_path / "run"))
-    return file
-
 
 def train(recipe: Path, out: Path, *flags: str) -> int:
     return main(["train", "--config", str(recipe), "--run.out", str(out), *flags])
