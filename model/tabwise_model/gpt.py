@@ -77,6 +77,8 @@ class GPT(nn.Module):
         if self.positions is not None:
             x = x + self.positions(places)
         x = F.dropout(x, self.dropout, self.training)
+        if autocast_to_bfloat16(x.device):
+            x = x.bfloat16()  # and with it the residual stream: half of its bytes
         return x, self.rope(places) if self.rope is not None else None
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -141,9 +143,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, angles: Angles | None, cache: Past | None) -> Tensor:
         split = (-1, self.head_size)
-        q = self.q(x).unflatten(-1, split).transpose(1, 2)  # (B, H, T, D)
-        k = self.k(x).unflatten(-1, split).transpose(1, 2)  # (B, KV, T, D)
-        v = self.v(x).unflatten(-1, split).transpose(1, 2)
+        q, k, v = (  # (B, H, T, D), (B, KV, T, D) twice
+            part.unflatten(-1, split).transpose(1, 2)
+            for part in together(x, self.q, self.k, self.v)
+        )
         if angles is not None:
             q, k = rotate(q, *angles), rotate(k, *angles)
         if cache is not None:
@@ -177,7 +180,8 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(config.mlp_hidden, config.n_embd, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        gate, up = together(x, self.gate, self.up)
+        out: Tensor = self.down(F.silu(gate) * up)
         return out
 
 
@@ -192,6 +196,25 @@ class GeluMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.down(F.gelu(self.up(x), approximate="tanh"))
         return out
+
+
+def autocast_to_bfloat16(device: torch.device) -> bool:
+    """Not for float16, in which a residual stream can overflow."""
+    kind = device.type
+    enabled = torch.is_autocast_enabled(kind)
+    return enabled and torch.get_autocast_dtype(kind) == torch.bfloat16
+
+
+def together(x: Tensor, *layers: nn.Linear) -> list[Tensor]:
+    """Each layer's output of x (..., C). In training as one product, which reads x and
+    the gradient of x once; not otherwise, since it copies the weights."""
+    if not layers[0].training:
+        return [layer(x) for layer in layers]
+    weight = torch.cat([layer.weight for layer in layers])
+    biased = layers[0].bias is not None
+    bias = torch.cat([layer.bias for layer in layers]) if biased else None
+    found = F.linear(x, weight, bias)
+    return list(found.split([layer.out_features for layer in layers], -1))
 
 
 class Rope(nn.Module):
@@ -217,7 +240,14 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
+class RMSNorm(nn.RMSNorm):
+    """torch's, its weight read in the input's dtype: torch has no fused mixed form."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 def make_norm(config: ModelConfig) -> nn.Module:
     if config.family == "gpt2":
         return nn.LayerNorm(config.n_embd, config.norm_eps)
-    return nn.RMSNorm(config.n_embd, config.norm_eps)
+    return RMSNorm(config.n_embd, config.norm_eps)

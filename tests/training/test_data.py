@@ -72,7 +72,7 @@ def test_a_piece_cut_for_fim_is_the_same_text_in_either_order(prepared: Path) ->
     orders: set[bool] = set()
     for seed in range(20):
         made = renderer._fill_in_the_middle(
-            np.array(T.encode(text), np.uint16), default_rng(seed)
+            T.encode(text), default_rng(seed)
         )
         assert made is not None
         assert made[-1] == T.end
@@ -106,6 +106,19 @@ def test_batches_go_on_from_any_place(prepared: Path) -> None:
     resumed.close()
     assert {r.shape for r in rows} == {(37, BLOCK + 1)}
     assert place.shard > 0 or place.epoch > 0
+
+
+def test_any_number_of_workers_gives_the_same_rows(prepared: Path) -> None:
+    found = []
+    for workers in (1, 3):
+        config = DataConfig(shard_tokens=20_000, workers=workers)
+        batches = Batches(prepared, config, BLOCK, Place(shard=2, row=5))
+        rows = [batches.next(400) for _ in range(2)]
+        found.append((np.concatenate(rows), batches.place))
+        batches.close()
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    assert found[0][1].epoch > 0
 
 
 def test_a_truncated_bin_is_refused(prepared: Path, tmp_path: Path) -> None:

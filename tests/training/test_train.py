@@ -149,6 +149,7 @@ def test_a_model_that_cannot_fit_is_refused_before_it_is_made(
         (["--run.stepps", "3"], "stepps"),
         (["--run.steps", '"many"'], "steps"),
         (["--run.batch_tokens", "100"], "batch_tokens must be a multiple"),
+        (["--data.workers", "0"], "workers"),
         (["--model.n_head", "3"], "n_embd 32 must divide by n_head 3"),
         (["--data.folder", "/nowhere"], "run `tabwise prepare` first"),
         (["steps"], "--section.key value"),

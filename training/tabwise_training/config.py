@@ -10,7 +10,7 @@ from typing import Any, Literal
 import attrs
 import cattrs
 from cattrs.errors import BaseValidationError
-from cattrs.v import transform_error
+from cattrs.v import format_exception, transform_error
 
 from tabwise_training.data import DataConfig
 from tabwise_training.errors import TrainingError
@@ -108,8 +108,15 @@ def structure_config(data: dict[str, Any], source: str) -> TrainConfig:
         return _converter().structure(data, TrainConfig)
     except BaseValidationError as error:
         raise TrainingError(
-            f"{source}: " + "; ".join(transform_error(error))
+            f"{source}: " + "; ".join(transform_error(error, format_exception=_said))
         ) from error
+
+
+def _said(error: BaseException, kind: type | None) -> str:
+    """As cattrs says it; what a field's validator said, in its words."""
+    if type(error) is ValueError and error.args:
+        return str(error.args[0])
+    return format_exception(error, kind)
 
 
 def apply_flags(data: dict[str, Any], flags: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 An epoch is a permutation of the documents drawn from (seed, epoch), cut into shards; a
 shard is rendered to rows by (seed, epoch, shard) alone, so any process can render any
-shard, resuming needs only a place, and the next shard is made while this one trains.
+shard, resuming needs only a place, and the next shards are made while this one trains.
 
 Rows are filled with pieces of documents, each rendered whole inside its row, plain or
 as fill-in-the-middle. Every token of every document is used once an epoch. END after
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import signal
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
@@ -37,7 +38,8 @@ FIM_SLACK = 12  # tokens: sentinels, END, and what cutting adds to the encoding
 
 @attrs.frozen(kw_only=True)
 class DataConfig:
-    """[data]. Rates are probabilities a piece; sizes are tokens."""
+    """[data]. Rates are probabilities a piece; sizes are tokens. workers: processes
+    that render ahead, each up to a million tokens a second."""
 
     folder: str = "data/prepared"
     seed: int = 1
@@ -47,6 +49,7 @@ class DataConfig:
     context_rate: float = 0.1
     context_tokens: int = 128
     shard_tokens: int = 500_000
+    workers: int = attrs.field(default=1, validator=attrs.validators.ge(1))
 
 
 class Documents:
@@ -72,6 +75,15 @@ class Documents:
     def document(self, index: int) -> Rows:
         """Ids of one document, without its END."""
         return self.tokens[self.starts[index] : self.ends[index] - 1]
+
+    def shards(self, config: DataConfig, epoch: int) -> list[npt.NDArray[np.int64]]:
+        """The epoch's documents in its order, cut into shards of about equal tokens."""
+        rng = default_rng([config.seed, epoch])
+        order = rng.permutation(len(self))
+        sizes = (self.ends - self.starts)[order]
+        count = max(1, round(sizes.sum() / config.shard_tokens))
+        edges = np.searchsorted(sizes.cumsum(), sizes.sum() / count * np.arange(count))
+        return [part for part in np.split(order, edges[1:]) if len(part)]
 
 
 def _read_names(folder: Path, split: str, count: int) -> tuple[list[str], list[str]]:
@@ -102,13 +114,7 @@ class Renderer:
         self._spans = SpanChooser()
 
     def shards(self, epoch: int) -> list[npt.NDArray[np.int64]]:
-        """The epoch's documents in its order, cut into shards of about equal tokens."""
-        rng = default_rng([self._config.seed, epoch])
-        order = rng.permutation(len(self._documents))
-        sizes = (self._documents.ends - self._documents.starts)[order]
-        count = max(1, round(sizes.sum() / self._config.shard_tokens))
-        edges = np.searchsorted(sizes.cumsum(), sizes.sum() / count * np.arange(count))
-        return [part for part in np.split(order, edges[1:]) if len(part)]
+        return self._documents.shards(self._config, epoch)
 
     def render(self, epoch: int, shard: int) -> Rows:
         """(rows, block + 1) ids of one shard, in the order they are trained."""
@@ -116,7 +122,7 @@ class Renderer:
         rows: list[list[int]] = []
         row: list[int] = []
         for index in self.shards(epoch)[shard]:
-            document = self._documents.document(index)
+            document = self._documents.document(index).tolist()
             at = 0
             while at < len(document):
                 room = self._width - len(row)
@@ -135,10 +141,10 @@ class Renderer:
         return out[rng.permutation(len(out))]
 
     def _piece(
-        self, index: int, ids: Rows, room: int, last: bool, rng: Generator
+        self, index: int, ids: list[int], room: int, last: bool, rng: Generator
     ) -> list[int]:
         """One piece, plain or in the middle filled, at most `room` ids."""
-        plain = [int(i) for i in ids] + [self._tokenizer.end] * last
+        plain = ids + [self._tokenizer.end] * last
         fim = rng.random() < self._config.fim_rate
         context = self._context(index, rng)
         made = self._fill_in_the_middle(ids, rng) if fim else None
@@ -147,7 +153,9 @@ class Renderer:
             return context + made
         return made if len(made) <= room else plain
 
-    def _fill_in_the_middle(self, ids: Rows, rng: Generator) -> list[int] | None:
+    def _fill_in_the_middle(
+        self, ids: list[int], rng: Generator
+    ) -> list[int] | None:
         t = self._tokenizer
         text = t.decode_bytes(ids).decode("utf-8", errors="ignore")
         span = self._spans.choose(text, rng)
@@ -196,18 +204,20 @@ class Batches:
     def __init__(
         self, folder: Path, config: DataConfig, block: int, place: Place
     ) -> None:
-        """folder: the prepared corpus. Starts one process that renders ahead."""
+        """folder: the prepared corpus. Starts the processes that render ahead."""
         self.place = place
+        self._config = config
+        self._documents = Documents(folder, "train", load_tokenizer(folder))
         self._pool = ProcessPoolExecutor(
-            1,
+            config.workers,
             multiprocessing.get_context("spawn"),
             _start_worker,
             (folder, config, block),
         )
-        self._counts: dict[int, int] = {}
-        self._rows: Rows = np.empty((0, block + 1), np.uint16)
-        self._ahead = self._render(place.epoch, place.shard)
-        self._load(place)
+        self._last: tuple[int, int] = (-1, 0)  # an epoch, and its number of shards
+        self._ahead: deque[tuple[Place, Future[Rows]]] = deque()
+        self._ordered = attrs.evolve(place, row=0)  # what is rendered next
+        self._rows = self._load()
 
     def next(self, rows: int) -> Rows:
         """The next `rows` rows, (rows, block + 1)."""
@@ -215,7 +225,8 @@ class Batches:
         while rows:
             left = len(self._rows) - self.place.row
             if left == 0:
-                self._load(self._after())
+                self.place = self._ahead[0][0]
+                self._rows = self._load()
                 continue
             taken = min(rows, left)
             parts.append(self._rows[self.place.row : self.place.row + taken])
@@ -226,22 +237,23 @@ class Batches:
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def _load(self, place: Place) -> None:
-        """Take the shard that was rendered ahead, and order the one after it."""
-        self._rows, count = self._ahead.result()
-        self._counts[place.epoch] = count
-        self.place = place
-        after = self._after()
-        self._ahead = self._render(after.epoch, after.shard)
+    def _load(self) -> Rows:
+        """The oldest shard that was ordered, once as many as there are workers are
+        ordered behind it."""
+        while len(self._ahead) <= self._config.workers:
+            place = self._ordered
+            made = self._pool.submit(_render_in_worker, place.epoch, place.shard)
+            self._ahead.append((place, made))
+            self._ordered = self._after(place)
+        return self._ahead.popleft()[1].result()
 
-    def _after(self) -> Place:
-        place = self.place
-        if place.shard + 1 < self._counts[place.epoch]:
+    def _after(self, place: Place) -> Place:
+        if self._last[0] != place.epoch:
+            shards = self._documents.shards(self._config, place.epoch)
+            self._last = (place.epoch, len(shards))
+        if place.shard + 1 < self._last[1]:
             return Place(epoch=place.epoch, shard=place.shard + 1)
         return Place(epoch=place.epoch + 1)
-
-    def _render(self, epoch: int, shard: int) -> Future[tuple[Rows, int]]:
-        return self._pool.submit(_render_in_worker, epoch, shard)
 
 
 def plain_rows(
@@ -278,6 +290,5 @@ def _start_worker(folder: Path, config: DataConfig, block: int) -> None:
     _worker["renderer"] = Renderer(documents, tokenizer, config, block)
 
 
-def _render_in_worker(epoch: int, shard: int) -> tuple[Rows, int]:
-    renderer = _worker["renderer"]
-    return renderer.render(epoch, shard), len(renderer.shards(epoch))
+def _render_in_worker(epoch: int, shard: int) -> Rows:
+    return _worker["renderer"].render(epoch, shard)

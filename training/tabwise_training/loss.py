@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tabwise_model.gpt import autocast_to_bfloat16
+
 IGNORE = -100  # a target that does not count
 CPU_CHUNK = 256  # rows: at a vocabulary of 8,192 their logits stay near in the caches
 GPU_CHUNK = 8192
@@ -78,13 +80,10 @@ def head_cross_entropy(
 
     Under autocast to bfloat16 the head multiplies in bfloat16, as `F.linear` would.
     """
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        autocast = torch.get_autocast_dtype(device)
-        # not in float16, where the gradient of an unscaled loss would underflow
-        if autocast == torch.bfloat16:
-            hidden = hidden.to(autocast)
-    chunk = chunk or (CPU_CHUNK if device == "cpu" else GPU_CHUNK)
+    # not in float16, where the gradient of an unscaled loss would underflow
+    if autocast_to_bfloat16(hidden.device):
+        hidden = hidden.bfloat16()
+    chunk = chunk or (CPU_CHUNK if hidden.device.type == "cpu" else GPU_CHUNK)
     loss: Tensor = HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden.flatten(0, -2), weight, targets.flatten(), chunk, teacher
     )
