@@ -1,7 +1,8 @@
 """Which tokens the hypotheses of a step's searches go on with.
 
-All of a step's rows are handed over at once: Python's lock is let go for the whole of
-it, and whoever answers requests runs meanwhile. Written once more in numpy.
+All of a step's rows are handed over at once. For a few, Python's lock is kept, which
+takes longer to have back than they do; for more, whoever answers requests runs
+meanwhile. Written once more in numpy.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from tabwise_model.copying import (
 )
 from tabwise_model.healing import Ids
 from tabwise_model.occurrences import GAP, LONGEST
-from tabwise_model.runners.native_library import free_library
+from tabwise_model.runners.native_library import free_library, locked_library
 from tabwise_model.sampling import Logits, NotFinite, probabilities
 
 MOST_CHOSEN, NO_PATH = 16, -2  # of native/tabwise.h
+FEW_ROWS = 16  # half a millisecond, as long as Python's lock is kept at most
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_float
 
 
@@ -61,7 +63,7 @@ def choose(rows: Sequence[Row], width: int, path: str = "") -> list[Chosen | Not
     """The `width` likeliest tokens of each row; NotFinite in place of a row's whose
     logits are not. path: an instruction set by name, the best by default; raises
     ValueError for one that is not there."""
-    library = free_library()
+    library = locked_library() if len(rows) <= FEW_ROWS else free_library()
     if library is None or width > MOST_CHOSEN or not rows:
         return [_or_not_finite(row, width) for row in rows]
     asked = (_Row * len(rows))()

@@ -41,7 +41,6 @@ from tabwise_model.runners.protocol import Chunk, Logits
 logger = logging.getLogger(__name__)
 
 MOST_THREADS = 64
-FEW_TOKENS = 64
 DEFAULT_THREADS = 4  # a small model's step is too short to share among more
 
 # Of C's int, 32 bits: made and addressed faster than numpy's.
@@ -136,10 +135,8 @@ class NativeRunner:
             raise BadChunk(f"tokens must be 0..{self.slot_tokens}, got {tokens}")
         if not 0 <= start <= tokens:
             raise BadChunk(f"start must be 0..{tokens}, got {start}")
-        # a few tokens are sooner copied than Python's lock is had back
-        few = tokens - start <= FEW_TOKENS
-        library = self._locked if few else self._library
-        library.tabwise_copy_slot(self._handle, source, target, tokens, start)
+        # sooner done than Python's lock is had back
+        self._locked.tabwise_copy_slot(self._handle, source, target, tokens, start)
 
     def adopt(self, other: NativeRunner, lengths: Sequence[int]) -> None:
         """Make the first tokens of each slot, `lengths` of them by slot, those that
