@@ -144,7 +144,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, angles: Angles | None, cache: Past | None) -> Tensor:
         split = (-1, self.head_size)
         q, k, v = (  # (B, H, T, D), (B, KV, T, D) twice
-            part.unflatten(-1, split).transpose(1, 2)
+            part.view(*x.shape[:-1], *split).transpose(1, 2)
             for part in together(x, self.q, self.k, self.v)
         )
         if angles is not None:
@@ -214,7 +214,7 @@ def together(x: Tensor, *layers: nn.Linear) -> list[Tensor]:
     biased = layers[0].bias is not None
     bias = torch.cat([layer.bias for layer in layers]) if biased else None
     found = F.linear(x, weight, bias)
-    return list(found.split([layer.out_features for layer in layers], -1))
+    return list(torch.split(found, [layer.out_features for layer in layers], -1))
 
 
 class Rope(nn.Module):

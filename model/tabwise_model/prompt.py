@@ -83,20 +83,15 @@ def anchored_tail(tokenizer: Tokenizer, text: str, room: int) -> list[int]:
         return []
     step = max(1, room // 2)
     start = _cut(len(text) - room * CHARS_PER_TOKEN, step)
-    ids = _encode(tokenizer, text[start:])
-    if len(ids) <= room:
-        return ids
-    start = len(text) - len(tokenizer.decode(ids[-room:]))
+    ids = tokenizer.encode_by_paragraphs(text[start:])
+    if len(ids) > room:
+        start = len(text) - tokenizer.count_characters(ids[-room:])
     while len(ids) > room:
         start = _cut(start, step)
-        ids = _encode(tokenizer, text[start:])
+        ids = tokenizer.encode_by_paragraphs(text[start:])
         start += 1
-    return ids
-
-
-def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    ids: list[int] = tokenizer.encode_by_paragraphs(text).tolist()
-    return ids
+    found: list[int] = ids.tolist()
+    return found
 
 
 def _cut(place: int, step: int) -> int:

@@ -76,6 +76,7 @@ class Tokenizer:
         self._lines = _Kept(self._encode_line, LINE_CHARS)
         # A sentinel shows as nothing: it can never leak into a suggestion.
         self._bytes = [table.get(i, b"") for i in range(self.vocab_size)]
+        self._characters = np.array([_characters(b) for b in self._bytes])
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; a lone surrogate becomes U+FFFD. Sentinel names are text."""
@@ -136,6 +137,10 @@ class Tokenizer:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
+    def count_characters(self, ids: Ids) -> int:
+        """How many characters begin in the bytes of `ids`."""
+        return int(self._characters[ids].sum())
+
     def token_bytes(self) -> Sequence[bytes]:
         """Bytes by id, b"" for sentinels; do not modify."""
         return self._bytes
@@ -165,6 +170,11 @@ class Tokenizer:
     @classmethod
     def load(cls, file: Path, pattern: str = SPLIT_PATTERN) -> Tokenizer:
         return cls.loads(file.read_text(encoding="ascii"), pattern)
+
+
+def _characters(data: bytes) -> int:
+    """Bytes that are not the further ones of a character's UTF-8."""
+    return sum(byte & 0xC0 != 0x80 for byte in data)
 
 
 def _last_paragraph(text: str) -> int:

@@ -97,3 +97,41 @@ def test_dequantised_weights_are_within_half_a_step() -> None:
         scale = small.tensors[f"{name}.scale"][:, None]
         error = np.abs(back.tensors[f"{name}.weight"] - plain.tensors[f"{name}.weight"])
         assert (error <= scale / 2 * 1.001).all()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_layers_that_share_an_input_give_the_same_in_one_product(
+    family: Family,
+) -> None:
+    model = GPT(random_checkpoint(family).config)
+    tokens = torch.tensor([ids(20), ids(20, seed=2)])
+    apart = model.eval().hidden(tokens)
+    together = model.train().hidden(tokens)
+    torch.testing.assert_close(together, apart, rtol=0, atol=2e-5)
+    torch.autograd.backward(together.square().sum())
+    found = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad()
+    torch.autograd.backward(model.eval().hidden(tokens).square().sum())
+    for one, parameter in zip(found, model.parameters(), strict=True):
+        torch.testing.assert_close(one, parameter.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("autocast", "stream"),
+    [(torch.bfloat16, torch.bfloat16), (torch.float16, torch.float32)],
+)
+def test_the_residual_stream_is_bfloat16_where_products_are(
+    autocast: torch.dtype, stream: torch.dtype
+) -> None:
+    model = GPT(LLAMA)
+    tokens = torch.tensor([ids(20)])
+    exact = model.hidden(tokens)
+    kinds = []
+    handle = model.layers[1].register_forward_pre_hook(
+        lambda _, given: kinds.append(given[0].dtype)
+    )
+    with torch.autocast("cpu", autocast):
+        found = model.hidden(tokens)
+    handle.remove()
+    assert kinds == [stream]
+    torch.testing.assert_close(found.float(), exact, rtol=0, atol=0.06)

@@ -39,6 +39,11 @@ def test_a_text_in_remembered_parts_encodes_as_the_whole(text: str) -> None:
     assert TOKENIZER.encode_by_paragraphs(text).tolist() == TOKENIZER.encode(text)
 
 
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_characters_are_counted_without_decoding(text: str) -> None:
+    assert TOKENIZER.count_characters(TOKENIZER.encode_by_paragraphs(text)) == len(text)
+
+
 @pytest.mark.parametrize("length", [LINE_CHARS + 1, PARAGRAPH_CHARS + 1])
 def test_too_long_a_part_is_not_remembered(length: int) -> None:
     text = "x = 1\n" + "y" * length + "\nz = 2\n"

@@ -71,9 +71,7 @@ def test_a_piece_cut_for_fim_is_the_same_text_in_either_order(prepared: Path) ->
     text = "def add(a, b):\n    total = a + b\n    return total\n"
     orders: set[bool] = set()
     for seed in range(20):
-        made = renderer._fill_in_the_middle(
-            T.encode(text), default_rng(seed)
-        )
+        made = renderer._fill_in_the_middle(T.encode(text), default_rng(seed))
         assert made is not None
         assert made[-1] == T.end
         parts = split_at_sentinels(made)

@@ -153,9 +153,7 @@ class Renderer:
             return context + made
         return made if len(made) <= room else plain
 
-    def _fill_in_the_middle(
-        self, ids: list[int], rng: Generator
-    ) -> list[int] | None:
+    def _fill_in_the_middle(self, ids: list[int], rng: Generator) -> list[int] | None:
         t = self._tokenizer
         text = t.decode_bytes(ids).decode("utf-8", errors="ignore")
         span = self._spans.choose(text, rng)

@@ -20,7 +20,7 @@ class StackedMuon(Muon):
     hundred kernels a step instead of thousands, which a GPU waits for."""
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             shapes: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
