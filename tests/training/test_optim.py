@@ -38,7 +38,7 @@ def test_a_matrix_without_a_gradient_stays() -> None:
     moved, still = matrices()[:2]
     before = still.detach().clone()
     moved.grad = torch.ones_like(moved)
-    StackedMuon([moved, still], lr=0.1).step()
+    StackedMuon([moved, still], lr=0.1, momentum=0.9, weight_decay=0.1).step()
     assert torch.equal(still.detach(), before)
 
 

@@ -39,7 +39,7 @@ FIM_SLACK = 12  # tokens: sentinels, END, and what cutting adds to the encoding
 @attrs.frozen(kw_only=True)
 class DataConfig:
     """[data]. Rates are probabilities a piece; sizes are tokens. workers: processes
-    that render ahead, each up to a million tokens a second."""
+    that render ahead, each about a million tokens a second."""
 
     folder: str = "data/prepared"
     seed: int = 1
@@ -114,6 +114,7 @@ class Renderer:
         self._spans = SpanChooser()
 
     def shards(self, epoch: int) -> list[npt.NDArray[np.int64]]:
+        """See `Documents.shards`."""
         return self._documents.shards(self._config, epoch)
 
     def render(self, epoch: int, shard: int) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,18 @@ from tabwise_training.config import OptimConfig, RunConfig
 
 class StackedMuon(Muon):
     """torch's Muon with matrices of one shape orthogonalised as one stack: a few
-    hundred kernels a step instead of thousands, which a GPU waits for."""
+    hundred kernels a step instead of thousands, which a GPU waits for. Nesterov's
+    momentum, and rates as Jordan adjusts them, alone."""
+
+    def __init__(
+        self,
+        matrices: Iterable[Tensor],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
+        super().__init__(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
