@@ -1,5 +1,5 @@
-"""Decode steps of fixed shapes are the plain ones; capture needs a GPU and is not
-tested here unless there is one."""
+"""Steps of fixed shapes are the plain ones; capture needs a GPU and is not tested here
+unless there is one."""
 
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from support.models import checkpoint_of, random_checkpoint
 from tabwise_model.config import Family
 from tabwise_model.quantize import quantize_checkpoint
+from tabwise_model.runners import fixed_steps
+from tabwise_model.runners import torch as torch_runner
 from tabwise_model.runners.fixed_steps import SIZES
 from tabwise_model.runners.protocol import Chunk
 from tabwise_model.runners.torch import TorchRunner
@@ -45,6 +47,32 @@ def test_fixed_steps_equal_plain_ones(count: int, device: str) -> None:
         np.testing.assert_allclose(
             fixed.extend(chunks), plain.extend(chunks), rtol=0, atol=atol
         )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_prompts_of_any_length_go_in_one_step_with_what_is_decoded(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_runner, "LONGEST", 40)
+    monkeypatch.setattr(fixed_steps, "SIZES", (1, 2, 4, 8, 16, 32))
+    plain = runner_of(6, device, fixed=False)
+    fixed = runner_of(6, device, fixed=True)
+    lengths = (1, 30, 7, 41, 1, 22)  # the fourth is long; the second is cut
+    for round in range(2):
+        chunks = [
+            Chunk(slot, 0, tuple(3 + (slot + i + round) % 40 for i in range(length)))
+            for slot, length in enumerate(lengths)
+        ]
+        chunks += [
+            Chunk(slot, length, (5, 9 + slot, 8)) for slot, length in enumerate(lengths)
+        ]
+        for few in (chunks[:6], chunks[6:]):
+            np.testing.assert_allclose(
+                fixed.extend(few),
+                plain.extend(few),
+                rtol=0,
+                atol=2e-5 if device == "cpu" else 0.2,
+            )
 
 
 def test_padding_rows_touch_no_slot() -> None:

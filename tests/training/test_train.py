@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from tabwise_model.checkpoint import load_checkpoint
 from tabwise_server.cli import main
@@ -13,6 +15,10 @@ from tabwise_training.config import RunConfig, load_config
 from tabwise_training.errors import TrainingError
 from tabwise_training.optim import learning_rate_scale
 from tabwise_training.run_state import read_log, steps_on_disk
+from tabwise_training.train import train as train_config
+from tabwise_training.trainer import SummedLoss
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def train(recipe: Path, out: Path, *flags: str) -> int:
@@ -109,6 +115,33 @@ def latest(out: Path) -> int:
     """The step of the newest checkpoint, 0 for none."""
     found = steps_on_disk(out)
     return int(found[-1].name.removeprefix("step-")) if found else 0
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
+def test_compiled_training_learns_what_plain_training_does(
+    device: str, recipe: Path, tmp_path: Path
+) -> None:
+    """Once the gradients of a compiled loss were zero on a GPU, at the right loss."""
+    plain, compiled = tmp_path / "plain", tmp_path / "compiled"
+    flags = ("--run.device", device, "--run.steps", "6")
+    assert train(recipe, plain, *flags, "--run.compile", "false") == 0
+    assert train(recipe, compiled, *flags, "--run.compile", "true") == 0
+    for a, b in zip(read_log(plain), read_log(compiled), strict=True):
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=2e-3)
+    assert float(b["loss"]) < float(read_log(compiled)[0]["loss"]) - 0.1
+
+
+def test_gradients_of_zero_end_a_run(recipe: Path, tmp_path: Path) -> None:
+    class Numb(SummedLoss):
+        def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+            loss: Tensor = super().forward(inputs, targets)
+            return loss * 0 + loss.detach()
+
+    config = load_config(recipe, ["--run.out", str(tmp_path / "run")])
+    with pytest.raises(TrainingError, match="every gradient is zero at step 0"):
+        train_config(config, make_loss=Numb)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(

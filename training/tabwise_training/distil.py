@@ -9,22 +9,23 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tabwise_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from tabwise_model.gpt import GPT
 from tabwise_training.calibration import check_vocabulary
 from tabwise_training.config import TrainConfig, load_config
 from tabwise_training.errors import TrainingError
-from tabwise_training.loss import Teacher, head_cross_entropy
+from tabwise_training.loss import Teacher
 from tabwise_training.quantize import find_checkpoint
 from tabwise_training.run_state import steps_on_disk
 from tabwise_training.throughput import flops_per_token
 from tabwise_training.train import train
-from tabwise_training.trainer import Trainer
+from tabwise_training.trainer import SummedLoss, Trainer
 from tabwise_training.validation import model_of, say_bits, validation_rows
 
 ERRORS = (TrainingError, CheckpointError)
@@ -68,24 +69,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-class DistilledLoss(nn.Module):
-    """As `trainer.SummedLoss`, against what a teacher expects and the tokens."""
+class DistilledLoss(SummedLoss):
+    """Against what a teacher expects and the tokens."""
 
     def __init__(self, model: GPT, teacher: GPT, share: float) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.teacher = teacher.to(model.embed.weight.device)
+        self.taught = self.teacher.hidden
         self.share = share
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        super().compile(*args, **options)
+        self.taught = torch.compile(self.teacher.hidden, *args, **options)
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         with torch.no_grad():
-            taught = self.teacher.hidden(inputs)
-        return head_cross_entropy(
-            self.model.hidden(inputs),
-            self.model.embed.weight,
-            targets,
-            teacher=Teacher(taught, self.teacher.embed.weight, self.share),
-        )
+            taught = self.taught(inputs)
+        teacher = Teacher(taught, self.teacher.embed.weight, self.share)
+        return self.of_hidden(self.hidden(inputs), targets, teacher)
 
 
 def check_teacher(teacher: Checkpoint, recipe: TrainConfig) -> None:

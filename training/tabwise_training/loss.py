@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +30,9 @@ class Teacher(NamedTuple):  # torch.compile makes no frozen records
         return torch.softmax(logits.float(), dim=1).mul_(self.share)
 
 
+SoftmaxLoss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+
+
 class HeadCrossEntropy(torch.autograd.Function):
     """Sum of -log softmax(hidden @ weight.T)[target] over targets that count; with a
     teacher, against what it expects and the target in its share.
@@ -45,6 +49,7 @@ class HeadCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         chunk: int,
         teacher: Teacher | None,
+        softmax_loss: SoftmaxLoss,
     ) -> Tensor:
         """hidden (N, C), weight (V, C), targets (N,) -> () float32."""
         with torch.autocast(hidden.device.type, enabled=False):
@@ -56,7 +61,7 @@ class HeadCrossEntropy(torch.autograd.Function):
                 rows = slice(start, start + chunk)
                 soft = None if teacher is None else teacher.expects(rows, hidden.dtype)
                 logits = hidden[rows] @ head.T
-                loss, grad = _softmax_loss(logits, targets[rows], soft)
+                loss, grad = softmax_loss(logits, targets[rows], soft)
                 total += loss
                 grad_hidden[rows] = grad @ head
                 grad_weight += grad.T @ hidden[rows]
@@ -64,9 +69,10 @@ class HeadCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_weight * grads[0], None, None, None
+        rest = (None,) * 4
+        return grad_hidden * grads[0], grad_weight * grads[0], *rest
 
 
 def head_cross_entropy(
@@ -75,22 +81,30 @@ def head_cross_entropy(
     targets: Tensor,
     chunk: int | None = None,
     teacher: Teacher | None = None,
+    softmax_loss: SoftmaxLoss | None = None,
 ) -> Tensor:
     """Summed loss in nats; see `HeadCrossEntropy`. hidden (..., C), targets (...).
 
     Under autocast to bfloat16 the head multiplies in bfloat16, as `F.linear` would.
+    softmax_loss: `plain_softmax_loss`, compiled. Compile no more than that: torch 2.11
+    then gave zeros for the gradients that `forward` fills in place and saves.
     """
     # not in float16, where the gradient of an unscaled loss would underflow
     if autocast_to_bfloat16(hidden.device):
         hidden = hidden.bfloat16()
     chunk = chunk or (CPU_CHUNK if hidden.device.type == "cpu" else GPU_CHUNK)
     loss: Tensor = HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden.flatten(0, -2), weight, targets.flatten(), chunk, teacher
+        hidden.flatten(0, -2),
+        weight,
+        targets.flatten(),
+        chunk,
+        teacher,
+        softmax_loss or plain_softmax_loss,
     )
     return loss
 
 
-def _softmax_loss(
+def plain_softmax_loss(
     logits: Tensor, targets: Tensor, soft: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Summed loss of logits (N, V), and its gradient in logits' dtype.

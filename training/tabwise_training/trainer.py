@@ -32,7 +32,7 @@ from tabwise_training.data import (
 )
 from tabwise_training.errors import TrainingError
 from tabwise_training.initialise import initial_model
-from tabwise_training.loss import head_cross_entropy
+from tabwise_training.loss import Teacher, head_cross_entropy, plain_softmax_loss
 from tabwise_training.memory import check_memory
 from tabwise_training.optim import Optimizers, clip_gradients, learning_rate_scale
 from tabwise_training.prepare import load_tokenizer
@@ -55,10 +55,24 @@ class SummedLoss(nn.Module):
     def __init__(self, model: GPT) -> None:
         super().__init__()
         self.model = model
+        self.hidden = model.hidden
+        self.softmax_loss = plain_softmax_loss
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """The model and what the head computes, each by itself."""
+        self.hidden = torch.compile(self.model.hidden, *args, **options)
+        self.softmax_loss = torch.compile(plain_softmax_loss, *args, **options)
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        hidden = self.model.hidden(inputs)
-        return head_cross_entropy(hidden, self.model.embed.weight, targets)
+        return self.of_hidden(self.hidden(inputs), targets)
+
+    def of_hidden(
+        self, hidden: Tensor, targets: Tensor, teacher: Teacher | None = None
+    ) -> Tensor:
+        head = self.model.embed.weight
+        return head_cross_entropy(
+            hidden, head, targets, teacher=teacher, softmax_loss=self.softmax_loss
+        )
 
 
 MakeLoss = Callable[[GPT], nn.Module]
@@ -161,7 +175,11 @@ class Trainer:
             )
         scale = learning_rate_scale(step, self._run)
         self._optimizers.unscale(self._scaler)
-        clip_gradients(self._model, self._config.optim.grad_clip)
+        if clip_gradients(self._model, self._config.optim.grad_clip) == 0:
+            raise TrainingError(
+                f"every gradient is zero at step {step}, so that nothing is learned: "
+                "try --run.compile false, or another version of torch"
+            )
         self._optimizers.step(scale, self._scaler)
         took = time.monotonic() - began
         tokens = rows.shape[0] * (rows.shape[1] - 1)

@@ -1,10 +1,12 @@
-"""Decode steps of fixed shapes for a GPU: captured once as CUDA graphs, then replayed.
+"""Steps of fixed shapes for a GPU: captured once as CUDA graphs, then replayed.
 
 A small model's step is a few hundred kernels of microseconds each; launched one by one
-they cost more than they do. A graph is launched as one. Its shapes are fixed, so a
-batch is padded to the next size and attends to the next window; padding rows write into
-a slot that nobody reads. Indices go to the device in one transfer, logits come back in
-one. On a CPU the same steps run without capture, so that they can be tested there.
+they cost more than they do. A graph is launched as one. Its shapes are fixed: each
+token is a row with its own slot and position, whether it is decoded or one of a
+prompt's, so that whatever many users need goes in one step; rows are padded to the next
+size and attend to the next window, and padding writes into a slot that nobody reads.
+Indices go to the device in one transfer, logits come back in one. On a CPU the same
+steps run without capture, so that they can be tested there.
 
 B batch, V vocabulary.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,46 +24,64 @@ from tabwise_model.gpt import GPT
 from tabwise_model.kv_cache import KVCache, SlotView
 from tabwise_model.runners.protocol import Chunk, Logits
 
-SIZES = (1, 2, 4, 8, 16, 32, 64)  # rows
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # rows
+LONGEST = 128  # tokens of a chunk; a longer one fills a GPU by itself
 FIRST_WINDOW = 128  # tokens; each further one is twice as long
 
 
 class FixedSteps:
-    """`run` takes slots one token on."""
+    """`run` takes slots some tokens on."""
 
     def __init__(self, model: GPT, cache: KVCache, idle_slot: int) -> None:
         """Captures every step where the model is on a GPU: seconds, once.
 
         idle_slot: of the cache, for padding rows.
         """
-        self._model, self._cache, self._idle = model, cache, idle_slot
+        self._model, self._cache = model, cache
         self.windows = _windows(cache.keys.shape[3])
         place = cache.keys.device
         captured = place.type == "cuda"
-        # rows: token, slot, start
+        # token, slot and position of each row
         self._host = torch.zeros((3, SIZES[-1]), dtype=torch.long, pin_memory=captured)
         self._inputs = torch.zeros_like(self._host, device=place)
+        self._padding = torch.tensor([[0], [idle_slot], [0]])
         self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
         if captured:
             self._capture()
 
     def run(self, chunks: Sequence[Chunk]) -> Logits:
-        """(B, V) logits of chunks of one token each; large batches go in parts."""
-        most = SIZES[-1]
-        parts = [chunks[at : at + most] for at in range(0, len(chunks), most)]
-        return np.concatenate([self._run(part) for part in parts])
+        """(B, V) logits after each chunk's last token. What has more rows than the
+        largest step goes in parts, in order: a chunk may be cut anywhere."""
+        rows = np.array(
+            [
+                (token, chunk.slot, chunk.start + i)
+                for chunk in chunks
+                for i, token in enumerate(chunk.tokens)
+            ]
+        )
+        lasts = np.cumsum([len(chunk.tokens) for chunk in chunks]) - 1
+        found = []
+        for start in range(0, len(rows), SIZES[-1]):
+            part = rows[start : start + SIZES[-1]]
+            here = lasts[(lasts >= start) & (lasts < start + len(part))] - start
+            found.append(self._run(part, here))
+        return np.concatenate(found)
 
     @torch.inference_mode()
-    def _run(self, chunks: Sequence[Chunk]) -> Logits:
-        size = next(size for size in SIZES if size >= len(chunks))
-        longest = max(chunk.start for chunk in chunks) + 1
+    def _run(
+        self, rows: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
+    ) -> Logits:
+        """rows (R, 3): token, slot, position. Returns the logits of the wanted ones."""
+        size = next(size for size in SIZES if size >= len(rows))
+        longest = rows[:, 2].max() + 1
         window = next(window for window in self.windows if window >= longest)
-        rows = [(chunk.tokens[0], chunk.slot, chunk.start) for chunk in chunks]
-        rows += [(0, self._idle, 0)] * (size - len(chunks))
-        self._host[:, :size] = torch.from_numpy(np.array(rows).T)
+        self._host[:, : len(rows)] = torch.from_numpy(rows.T)
+        self._host[:, len(rows) : size] = self._padding
         self._inputs.copy_(self._host, non_blocking=True)
         logits = self._step(size, window)
-        found: Logits = logits[: len(chunks)].cpu().numpy()
+        if len(wanted) < len(rows):
+            logits = logits[torch.from_numpy(wanted).to(logits.device)]
+        found: Logits = logits[: len(wanted)].cpu().numpy()
         return found
 
     def _step(self, size: int, window: int) -> Tensor:
@@ -73,8 +94,9 @@ class FixedSteps:
 
     def _compute(self, size: int, window: int) -> Tensor:
         """(size, V) float32 logits of what `_inputs` holds."""
-        tokens, slots, starts = self._inputs[:, :size]
-        view = SlotView(self._cache, slots, starts, 1, window)
+        tokens, slots, positions = self._inputs[:, :size]
+        # all rows' keys and values are stored before any row reads its slot's
+        view = SlotView(self._cache, slots, positions, 1, window)
         hidden = self._model.hidden(tokens[:, None], view)
         return self._model.logits(hidden[:, -1]).float()
 
@@ -82,7 +104,7 @@ class FixedSteps:
     def _capture(self) -> None:
         """Larger batches first: the smaller ones find room in the memory they leave."""
         pool = torch.cuda.graph_pool_handle()
-        self._inputs[1] = self._idle
+        self._inputs.copy_(self._padding)
         for size in reversed(SIZES):
             for window in reversed(self.windows):
                 self._warm_up(size, window)

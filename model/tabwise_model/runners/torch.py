@@ -1,7 +1,7 @@
 """The torch runner: GPUs, machines without the native library, and the reference.
 
 On a CPU INT8 weights are read as float32, so its logits are exactly those of the stored
-weights. On a GPU decode steps have fixed shapes (`fixed_steps.py`).
+weights. On a GPU steps have fixed shapes (`fixed_steps.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tabwise_model.config import ModelConfig
 from tabwise_model.gpt import GPT
 from tabwise_model.kv_cache import KVCache, SlotView
 from tabwise_model.quantize import dequantize_checkpoint, expand_int4
-from tabwise_model.runners.fixed_steps import FixedSteps
+from tabwise_model.runners.fixed_steps import LONGEST, FixedSteps
 from tabwise_model.runners.int8_torch import Int8GPT
 from tabwise_model.runners.protocol import Chunk, Logits
 
@@ -26,8 +26,8 @@ from tabwise_model.runners.protocol import Chunk, Logits
 class TorchRunner:
     """See `protocol.Runner`. device: auto, cpu, cuda, ...; float32 on a CPU and
     bfloat16 elsewhere. threads: torch's intra-op threads, None leaves them. weights:
-    `int8` leaves the matrices of an INT8 or INT4 checkpoint in INT8. fixed: decode in
-    steps of fixed shapes, None for on a GPU."""
+    `int8` leaves the matrices of an INT8 or INT4 checkpoint in INT8. fixed: compute all
+    but long chunks in steps of fixed shapes, None for on a GPU."""
 
     def __init__(
         self,
@@ -64,13 +64,18 @@ class TorchRunner:
         return 2 * 4 * config.n_layer * config.n_kv_head * config.head_size
 
     def extend(self, chunks: Sequence[Chunk]) -> Logits:
-        """Chunks of equal length go through the model together."""
+        """Together in fixed steps, or those of equal length through the model."""
         out = np.empty((len(chunks), self.config.vocab_size), np.float32)
+        fixed: list[int] = []
         by_length: dict[int, list[int]] = {}
         for row, chunk in enumerate(chunks):
-            by_length.setdefault(len(chunk.tokens), []).append(row)
-        if self._fixed is not None and (rows := by_length.pop(1, [])):
-            out[rows] = self._fixed.run([chunks[row] for row in rows])
+            length = len(chunk.tokens)
+            if self._fixed is not None and length <= LONGEST:
+                fixed.append(row)
+            else:
+                by_length.setdefault(length, []).append(row)
+        if self._fixed is not None and fixed:
+            out[fixed] = self._fixed.run([chunks[row] for row in fixed])
         for rows in by_length.values():
             out[rows] = self._run([chunks[row] for row in rows], last_only=True)
         return out
