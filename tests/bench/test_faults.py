@@ -33,8 +33,10 @@ OURS = "/v1/tabwise/complete"
     reason="needs nginx and redis-server (Debian: apt-get install nginx redis-server)",
 )
 async def test_people_type_for_three_minutes_while_things_break() -> None:
+    # so many that some of them are sent to each backend, whatever their ports are; and
+    # no more slots than are all in use before memory is looked at
     report = await fault_run(
-        users=6, seconds=180, every_s=60, deadline_ms=30_000, stall_s=3
+        users=16, seconds=180, every_s=60, deadline_ms=30_000, stall_s=3, slots=16
     )
     print(words(report))
     assert report.faults == []

@@ -64,12 +64,20 @@ class FaultsReport:
 
 
 async def fault_run(
-    users: int, seconds: float, every_s: float, deadline_ms: float, stall_s: float
+    users: int,
+    seconds: float,
+    every_s: float,
+    deadline_ms: float,
+    stall_s: float,
+    slots: int | None = None,
 ) -> FaultsReport:
-    """Raises FleetError where nginx or Redis is missing."""
+    """slots: of each backend, by default as `bench load` has them; a short run takes
+    fewer, since memory is flat only once each has been used. Raises FleetError where
+    nginx or Redis is missing."""
     ledger, watch = Ledger(deadline_ms / 1000), Watch()
     environment = {"TABWISE_SERVE_STALL_S": str(stall_s)}
-    async with running_house(slots_for(users), environment) as house:
+    slots = slots or slots_for(users)
+    async with running_house(slots, environment) as house:
         suffering = asyncio.create_task(house.suffer(every_s))
         watching = asyncio.create_task(watch.look(house))
         crowd = people(users, house.url, house.keys, ledger, deadline_ms)
@@ -169,12 +177,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=STALL_S,
         help="after which an engine hangs: half a deadline, so that others can answer",
     )
+    parser.add_argument(
+        "--slots", type=int, help="of each backend; fewer for a short run"
+    )
     parser.add_argument("--out", type=Path, help="write JSON here")
 
 
 def run(arguments: argparse.Namespace) -> int:
     if not (1 <= arguments.users <= 1_000 and 0 < arguments.minutes <= 240):
         raise BadRequest("users must be 1..1000 and minutes 0..240")
+    if arguments.slots is not None and not 1 <= arguments.slots <= 1_000:
+        raise BadRequest(f"--slots must be 1..1000, got {arguments.slots}")
     report = asyncio.run(
         fault_run(
             arguments.users,
@@ -182,6 +195,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.every_s,
             arguments.deadline_ms,
             arguments.stall_s,
+            arguments.slots,
         )
     )
     print(words(report))
