@@ -40,18 +40,23 @@ class FixedSteps:
         self._model, self._cache = model, cache
         self.windows = _windows(cache.keys.shape[3])
         place = cache.keys.device
-        captured = place.type == "cuda"
+        captured = self._captured = place.type == "cuda"
         # token, slot and position of each row
         self._host = torch.zeros((3, SIZES[-1]), dtype=torch.long, pin_memory=captured)
         self._inputs = torch.zeros_like(self._host, device=place)
         self._padding = torch.tensor([[0], [idle_slot], [0]])
+        # pinned, so that logits cross at the bus' speed and are copied once
+        shape = (SIZES[-1], model.config.vocab_size)
+        self._found = torch.empty(shape, pin_memory=captured)
         self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
         if captured:
             self._capture()
 
+    @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> Logits:
-        """(B, V) logits after each chunk's last token. What has more rows than the
-        largest step goes in parts, in order: a chunk may be cut anywhere."""
+        """(B, V) logits after each chunk's last token, overwritten by the next call.
+        What has more rows than the largest step goes in parts, in order: a chunk may be
+        cut anywhere."""
         rows = np.array(
             [
                 (token, chunk.slot, chunk.start + i)
@@ -60,17 +65,24 @@ class FixedSteps:
             ]
         )
         lasts = np.cumsum([len(chunk.tokens) for chunk in chunks]) - 1
-        found = []
+        if len(chunks) > len(self._found):
+            self._found = torch.empty(
+                (len(chunks), self._found.shape[1]),
+                pin_memory=self._captured,
+            )
+        done = 0
         for start in range(0, len(rows), SIZES[-1]):
             part = rows[start : start + SIZES[-1]]
-            here = lasts[(lasts >= start) & (lasts < start + len(part))] - start
-            found.append(self._run(part, here))
-        return np.concatenate(found)
+            wanted = lasts[(lasts >= start) & (lasts < start + len(part))] - start
+            here = self._found[done : done + len(wanted)]
+            here.copy_(self._run(part, wanted))  # waits for the device
+            done += len(wanted)
+        found: Logits = self._found[:done].numpy()
+        return found
 
-    @torch.inference_mode()
     def _run(
         self, rows: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
-    ) -> Logits:
+    ) -> Tensor:
         """rows (R, 3): token, slot, position. Returns the logits of the wanted ones."""
         size = next(size for size in SIZES if size >= len(rows))
         longest = rows[:, 2].max() + 1
@@ -80,9 +92,8 @@ class FixedSteps:
         self._inputs.copy_(self._host, non_blocking=True)
         logits = self._step(size, window)
         if len(wanted) < len(rows):
-            logits = logits[torch.from_numpy(wanted).to(logits.device)]
-        found: Logits = logits[: len(wanted)].cpu().numpy()
-        return found
+            return logits[torch.from_numpy(wanted).to(logits.device)]
+        return logits[: len(rows)]
 
     def _step(self, size: int, window: int) -> Tensor:
         captured = self._graphs.get((size, window))

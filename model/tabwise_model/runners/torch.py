@@ -65,7 +65,6 @@ class TorchRunner:
 
     def extend(self, chunks: Sequence[Chunk]) -> Logits:
         """Together in fixed steps, or those of equal length through the model."""
-        out = np.empty((len(chunks), self.config.vocab_size), np.float32)
         fixed: list[int] = []
         by_length: dict[int, list[int]] = {}
         for row, chunk in enumerate(chunks):
@@ -74,6 +73,9 @@ class TorchRunner:
                 fixed.append(row)
             else:
                 by_length.setdefault(length, []).append(row)
+        if self._fixed is not None and not by_length:
+            return self._fixed.run(chunks)
+        out = np.empty((len(chunks), self.config.vocab_size), np.float32)
         if self._fixed is not None and fixed:
             out[fixed] = self._fixed.run([chunks[row] for row in fixed])
         for rows in by_length.values():

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 # The probability of the very line below which it does not show.
 THRESHOLDS: Mapping[str, float] = MappingProxyType(
-    {"quiet": 0.3, "balanced": 0.21, "eager": 0.095}
+    {"quiet": 0.31, "balanced": 0.22, "eager": 0.11}
 )
 
 
