@@ -1,16 +1,17 @@
 """Addresses, keys, certificates, proxies."""
 
+import asyncio
 import ssl
 from pathlib import Path
 
 import pytest
 import trustme
 
-from support.replies import answer, reply_server
+from support.replies import answer, read_request, reply_server
 from tabwise_server.backends.choose import open_backend, open_clients
 from tabwise_server.backends.http import Endpoint, Tls, proxy_for
 from tabwise_server.backends.keys import read_key
-from tabwise_server.backends.protocol import Status
+from tabwise_server.backends.protocol import ConnectionLost, Status
 from tabwise_server.errors import BackendUnavailable, SettingsError, Unauthorized
 from tabwise_server.settings import BackendSettings, load_settings
 
@@ -133,6 +134,37 @@ def test_a_proxy_that_is_not_spoken_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("https_proxy", "socks5://proxy.example")
     with pytest.raises(SettingsError, match="socks5"):
         Endpoint("https://models.example")
+
+
+@pytest.mark.parametrize(("answered", "connections"), [(1, 2), (0, 2)])
+async def test_a_kept_connection_that_is_gone_is_replaced_once(
+    answered: int, connections: int
+) -> None:
+    """The first connection ends at its second request without an answer, the second
+    one answers; or none of them ever does."""
+    opened = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        for turn in range(2):
+            await read_request(reader)
+            if turn or not answered:
+                break
+            writer.write(OK.replace(b"Connection: close\r\n", b""))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        endpoint = Endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        if answered:
+            for _ in range(2):
+                found = await endpoint.call("POST", "/x", {}, 5)
+                assert found["model_loaded"]
+        else:
+            with pytest.raises(ConnectionLost):
+                await endpoint.call("POST", "/x", {}, 5)
+        assert opened == connections
+        await endpoint.close()
 
 
 async def test_a_redirect_is_not_followed() -> None:

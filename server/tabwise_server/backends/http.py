@@ -7,11 +7,13 @@ settings say, and nowhere else.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import ipaddress
 import os
 import secrets
 import ssl
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -108,18 +110,9 @@ class Endpoint:
         total_s: for all of the block. Raises ConnectionLost, DeadlineExceeded, or the
         error that the status stands for.
         """
-        timeout = aiohttp.ClientTimeout(
-            total=total_s, sock_connect=self._connect_timeout_s
-        )
         try:
-            async with self._opened().request(
-                method,
-                self.url + path,
-                json=body,
-                headers=headers,
-                timeout=timeout,
-                proxy=self._proxy,
-                allow_redirects=False,
+            async with await self._ask(
+                method, path, body, total_s, headers
             ) as response:
                 if response.status >= 300:
                     raise await self._refusal(response)
@@ -137,6 +130,41 @@ class Endpoint:
             raise ConnectionLost(_unreachable(self.url, error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionLost(f"{self.url}: {_reason(error)}") from error
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        total_s: float | None,
+        headers: Mapping[str, str] | None,
+    ) -> aiohttp.ClientResponse:
+        """Once more where the connection broke before an answer: one that was kept from
+        the request before is closed by some servers (llama.cpp's) just when it is taken
+        again. Nothing that is asked here changes anything at the server."""
+        ask = functools.partial(
+            self._opened().request,
+            method,
+            self.url + path,
+            json=body,
+            headers=headers,
+            proxy=self._proxy,
+            allow_redirects=False,
+        )
+        began = time.monotonic()
+        try:
+            return await ask(timeout=self._timeout(total_s))
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            if total_s is not None:
+                total_s = max(0.001, total_s - (time.monotonic() - began))
+            return await ask(timeout=self._timeout(total_s))
+
+    def _timeout(self, total_s: float | None) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(
+            total=total_s, sock_connect=self._connect_timeout_s
+        )
 
     async def text(self, path: str, total_s: float = HEALTH_TIMEOUT_S) -> str:
         """The body of GET `path`."""
