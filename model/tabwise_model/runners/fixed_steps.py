@@ -25,7 +25,7 @@ from tabwise_model.kv_cache import KVCache, SlotView
 from tabwise_model.runners.protocol import Chunk, Logits
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # rows
-LONGEST = 128  # tokens of a chunk; a longer one fills a GPU by itself
+LONGEST = 128  # tokens of a chunk, as the server cuts prompts; longer ones go alone
 FIRST_WINDOW = 128  # tokens; each further one is twice as long
 
 

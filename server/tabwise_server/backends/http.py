@@ -141,7 +141,7 @@ class Endpoint:
     ) -> aiohttp.ClientResponse:
         """Once more where the connection broke before an answer: one that was kept from
         the request before is closed by some servers (llama.cpp's) just when it is taken
-        again. Nothing that is asked here changes anything at the server."""
+        again. (aiohttp does so for GET.) Nothing asked here changes anything there."""
         ask = functools.partial(
             self._opened().request,
             method,
