@@ -15,12 +15,11 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from tabwise_model.copy_gates import GATES, LEAST_SHARE, Gate
 from tabwise_model.copying import (
     LONG_PRIOR,
     MOST_REMEMBERED,
-    MOST_WEIGHT,
     SHORT_PRIOR,
-    WEIGHTS,
     CopySource,
 )
 from tabwise_model.healing import Ids
@@ -124,13 +123,29 @@ class _Row(ctypes.Structure):
     )
 
 
+class _Gate(ctypes.Structure):
+    """`TabwiseGate` of native/tabwise.h."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("hidden", "bias", "out")),
+        ("last", _FLOAT),
+        *((name, _INT) for name in ("size", "features")),
+    )
+
+    @classmethod
+    def of(cls, gate: Gate) -> _Gate:
+        """It points into `gate`, which lives on."""
+        parts = (gate.hidden, gate.bias, gate.out)
+        return cls(*(part.ctypes.data for part in parts), gate.last, *gate.hidden.shape)
+
+
 class _Copying(ctypes.Structure):
     """`TabwiseCopying` of native/tabwise.h."""
 
     _fields_ = (
-        ("weights", ctypes.POINTER(_FLOAT)),
+        *((name, _Gate) for name in ("text", "held")),
         *((name, _INT) for name in ("longest", "most", "gap")),
-        ("most_weight", _FLOAT),
+        ("least_share", _FLOAT),
         *((name, ctypes.c_double) for name in ("short_prior", "long_prior")),
     )
 
@@ -147,11 +162,12 @@ class _Chosen(ctypes.Structure):
 
 
 _COPYING = _Copying(
-    (_FLOAT * len(WEIGHTS))(*WEIGHTS),
+    _Gate.of(GATES.text),
+    _Gate.of(GATES.remembered),
     LONGEST,
     MOST_REMEMBERED,
     GAP,
-    MOST_WEIGHT,
+    LEAST_SHARE,
     SHORT_PRIOR,
     LONG_PRIOR,
 )

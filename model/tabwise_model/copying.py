@@ -3,8 +3,8 @@
 A small model writes plausible code; a file repeats itself. The tokens that followed
 earlier occurrences of the last few tokens, in the file and in other files that the
 request brings, are a second opinion about the next token, and reach far beyond the
-model's window. Both are mixed as probabilities, the copy weighing the more the longer
-the text agrees. A tuned checkpoint remembers its repository: a third opinion, mixed in
+model's window. Both are mixed as probabilities; how much the copy weighs is said by
+`copy_gates`. A tuned checkpoint remembers its repository: a third opinion, mixed in
 before the file's own, and trusted as far as the text before the cursor reads like the
 repository. (A cache language model: Kuhn and De Mori 1990; blended over lengths of
 agreement as in PPM, Cleary and Witten 1984.)
@@ -19,6 +19,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from tabwise_model.copy_gates import GATES, features
 from tabwise_model.occurrences import (
     GAP,
     LONGEST,
@@ -29,17 +30,12 @@ from tabwise_model.occurrences import (
 )
 from tabwise_model.tokenizer import Ids
 
-# The copy's weight by tokens of agreement, 0..16: fitted on validation packages by
-# `tabwise evaluate --study copy-weights`.
-_BY_AGREEMENT = "0 .1 .2 .25 .3 .35 .4 .45 .5 .5 .55 .55 .55 .6 .6 .6 .75"
-WEIGHTS = tuple(map(float, _BY_AGREEMENT.split()))
-# A remembered repository weighs as much times the trust in it: 0 behind code whose
-# tokens agree with it over 1.5 tokens in the mean, as any code does, 1 at three, most
-# at six. Fitted on six packages and on the standard library; see docs/tuning.md.
+# 0 behind code whose tokens agree with a remembered repository over 1.5 tokens in the
+# mean, as any code does, 1 at three, most at six. Fitted on six packages and on the
+# standard library; see docs/tuning.md.
 TRUST_BY_MEAN_AGREEMENT = (1.5, 3.0, 6.0), (0.0, 1.0, 1.35)
 TRUST_TOKENS = 128  # before the cursor that are asked
 TRUST_PRIOR = 16, 2.0  # so many more tokens, and the mean they stand for
-MOST_WEIGHT = 0.95
 MOST_REMEMBERED = 256  # occurrences that are looked at, those that agree longest
 NOTHING = np.empty(0, np.int32)
 # What shorter agreements count for beside longer ones, in occurrences.
@@ -49,13 +45,14 @@ SHORT_PRIOR, LONG_PRIOR = 1.0, 0.5
 @attrs.frozen
 class Copied:
     """What may follow: ids (K,), one an occurrence, each with its share (K,) of the
-    probability; how many tokens before them agree at the longest, and what all of it
-    weighs beside the model, 0..1."""
+    probability; how many tokens before them agree at the longest, and in how many
+    places. trust: in what is remembered, None for a text at hand."""
 
     ids: Ids
     probabilities: npt.NDArray[np.float32]
     agreement: int
-    weight: float
+    occurrences: int
+    trust: float | None = None
 
 
 @attrs.frozen(eq=False)
@@ -99,16 +96,12 @@ class Remembered:
         if not trust:
             return None
         found = nearest(self.ids, self.order, context, MOST_REMEMBERED)
-        copied = _copied(*found, WEIGHTS)
-        if copied is None:
-            return None
-        weight = min(MOST_WEIGHT, trust * copied.weight)
-        return attrs.evolve(copied, weight=weight)
+        return _copied(*found, trust)
 
 
 def trust_after(agreed: Ids) -> float:
-    """What is remembered weighs so many times WEIGHTS behind tokens that agree with it
-    over so many (TRUST_TOKENS at most)."""
+    """In what is remembered, behind tokens that agree with it over so many
+    (TRUST_TOKENS at most); 0 for none."""
     tokens, mean = TRUST_PRIOR
     of_all = (int(agreed.sum()) + tokens * mean) / (len(agreed) + tokens)
     return float(np.interp(of_all, *TRUST_BY_MEAN_AGREEMENT))
@@ -142,7 +135,7 @@ class CopySource:
         """What followed the longest agreements with the end of `context`, in what is
         remembered and then in the texts; nothing where its last token stands nowhere.
         """
-        found = _copied(*occurrences(self.ids, context), WEIGHTS)
+        found = _copied(*occurrences(self.ids, context))
         if self.remembered is None:
             return () if found is None else (found,)
         opinions = self.remembered.predict(context, self.trust), found
@@ -155,13 +148,13 @@ def _one_run(first: list[int], texts: Iterable[Ids]) -> Ids:
     return np.concatenate(parts, dtype=np.int32)
 
 
-def _copied(after: Ids, agreed: Ids, weights: Sequence[float]) -> Copied | None:
+def _copied(after: Ids, agreed: Ids, trust: float | None = None) -> Copied | None:
     if not len(after):
         return None
     counts = np.bincount(agreed).tolist()
     shares = np.array(_shares(counts), np.float32)[agreed]
     longest = len(counts) - 1
-    return Copied(after, shares, longest, weights[longest])
+    return Copied(after, shares, longest, counts[longest], trust)
 
 
 def _shares(counts: list[int]) -> list[float]:
@@ -183,10 +176,40 @@ def _shares(counts: list[int]) -> list[float]:
 
 
 def mix(probabilities: npt.NDArray[np.float32], copied: Iterable[Copied]) -> None:
-    """Mix what may be copied into the model's probabilities (V,), in place; what comes
-    later weighs more."""
+    """Mix what may be copied into the model's probabilities (V,), in place; of several,
+    what comes later into what came before, each weighed by what the model itself says.
+    """
+    by_model = probabilities.copy()
     for one in copied:
-        if one.weight:
-            probabilities *= 1 - one.weight
-            shares = one.probabilities * np.float32(one.weight)
-            np.add.at(probabilities, one.ids, shares)
+        shares = np.zeros_like(probabilities)
+        np.add.at(shares, one.ids, one.probabilities)
+        weight = weight_of(one, shares, by_model)
+        probabilities *= np.float32(1 - weight)
+        probabilities += np.float32(weight) * shares
+
+
+def weight_of(
+    copied: Copied,
+    shares: npt.NDArray[np.float32],
+    by_model: npt.NDArray[np.float32],
+) -> float:
+    """What a copy weighs beside the model, 0..1. shares (V,): its tokens'."""
+    gate = GATES.text if copied.trust is None else GATES.remembered
+    return gate.weight(features_of(copied, shares, by_model))
+
+
+def features_of(
+    copied: Copied,
+    shares: npt.NDArray[np.float32],
+    by_model: npt.NDArray[np.float32],
+) -> list[float]:
+    """As `copy_gates.features`."""
+    likeliest = int(shares.argmax())
+    return features(
+        copied.agreement,
+        copied.occurrences,
+        float(shares[likeliest]),
+        float(by_model[likeliest]),
+        float(by_model.max()),
+        copied.trust,
+    )

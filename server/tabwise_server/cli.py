@@ -48,6 +48,10 @@ SUBCOMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "measure training beside the plain way",
         ),
         "tune": ("tabwise_training.tune", "tune the checkpoint on your own code"),
+        "fit-copying": (
+            "tabwise_training.fit_copying",
+            "fit how much copied code weighs",
+        ),
         "quantize": (
             "tabwise_training.quantize",
             "turn a checkpoint into INT8 or INT4",

@@ -16,7 +16,6 @@ from tabwise_model.copying import (
     MOST_REMEMBERED,
     SHORT_PRIOR,
     TRUST_TOKENS,
-    WEIGHTS,
     CopySource,
     Remembered,
     mix,
@@ -116,7 +115,8 @@ def test_what_is_remembered_says_what_a_text_at_hand_would(
     if found is None:
         return
     assert found.agreement == plain[0].agreement
-    assert found.weight == WEIGHTS[found.agreement] / 2
+    assert found.occurrences == plain[0].occurrences
+    assert (found.trust, plain[0].trust) == (0.5, None)
     p, q = np.zeros(4), np.zeros(4)
     np.add.at(p, found.ids, found.probabilities)
     np.add.at(q, plain[0].ids, plain[0].probabilities)

@@ -24,10 +24,6 @@ from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.baselines import copy_similar_line
 from tabwise_training.evaluation.bodies import draw_bodies, measure_bodies
 from tabwise_training.evaluation.card import write_card
-from tabwise_training.evaluation.copy_weights import (
-    copy_weights_text,
-    fit_copy_weights,
-)
 from tabwise_training.evaluation.decoding import decoding_markdown, measure_decoding
 from tabwise_training.evaluation.filters import study_filters
 from tabwise_training.evaluation.generate import (
@@ -55,7 +51,6 @@ ERRORS = (TrainingError, CheckpointError)
 STUDIES: Mapping[str, tuple[Callable[..., Any], Callable[..., str]]] = MappingProxyType(
     {
         "decoding": (measure_decoding, decoding_markdown),
-        "copy-weights": (fit_copy_weights, copy_weights_text),
     }
 )
 SAMPLES = 12

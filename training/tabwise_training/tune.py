@@ -70,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a prepared corpus to replay instead of what is installed",
     )
     add("--replay-share", type=float, default=TuneOptions().replay_share)
-    add("--lr", type=float, default=1.0, help="times the usual learning rates")
+    add("--lr", type=float, default=TuneOptions().lr, help="the peak learning rate")
     add(
         "--forgetful",
         action="store_true",
@@ -214,8 +214,7 @@ def _options(arguments: argparse.Namespace) -> TuneOptions:
         max_seconds=60 * arguments.minutes,
         max_steps=arguments.steps,
         replay_share=arguments.replay_share,
-        muon_lr=usual.muon_lr * arguments.lr,
-        adam_lr=usual.adam_lr * arguments.lr,
+        lr=arguments.lr,
         seed=arguments.seed,
     )
 

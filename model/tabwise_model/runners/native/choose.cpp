@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <utility>
 #include <vector>
 
 #include "paths.h"
@@ -16,6 +17,8 @@ constexpr int TOGETHER = 64;  // shares that are looked over at once
 // Shares of the tokens of one row, and room for the occurrences of its copies.
 struct Room {
   std::vector<float> shares;  // padded to whole blocks
+  std::vector<float> copied;  // of each token by one copy; 0 between two
+  std::vector<int32_t> tokens;  // that it gives a share
   std::vector<int32_t> after, agreed;
   std::vector<double> given;
 
@@ -26,9 +29,18 @@ struct Room {
   }
 };
 
-// Fills room.given with the share of one occurrence by its tokens of agreement; returns
-// the longest agreement. See `_shares` of copying.py.
-int weigh(Room& room, int occurrences, const TabwiseCopying& copying) {
+// What the model itself says, whatever is mixed in.
+struct Model {
+  const float* logits;
+  Softmax whole;
+
+  float probability(int id) const { return expf(logits[id] - whole.top) / whole.sum; }
+  float surest() const { return 1 / whole.sum; }
+};
+
+// Fills room.copied and room.tokens by so many occurrences; returns the longest agreement and how many agree
+// so long. See `_shares` of copying.py.
+std::pair<int, int> weigh(Room& room, int occurrences, const TabwiseCopying& copying) {
   std::vector<double>& given = room.given;
   std::fill(given.begin(), given.end(), 0.0);
   std::vector<int> counts(given.size());
@@ -51,36 +63,78 @@ int weigh(Room& room, int occurrences, const TabwiseCopying& copying) {
     sum += given[length];
     given[length] = sum / whole;
   }
-  return longest;
+  room.tokens.clear();
+  for (int i = 0; i < occurrences; ++i) {
+    float& share = room.copied[room.after[i]];
+    if (share == 0) room.tokens.push_back(room.after[i]);
+    share += float(given[room.agreed[i]]);
+  }
+  return {longest, counts[longest]};
 }
 
-// As `mix` of copying.py, of what stands in the room.
-void mix(Room& room, int vocab, int occurrences, float weight) {
+int likeliest_copied(const Room& room) {
+  int best = room.tokens[0];
+  for (const int id : room.tokens) {
+    const float share = room.copied[id], most = room.copied[best];
+    if (share > most || (share == most && id < best)) best = id;
+  }
+  return best;
+}
+
+float log_odds(float share, float least) {
+  share = std::min(std::max(share, least), 1 - least);
+  return logf(share / (1 - share));
+}
+
+// See `Gate.weight` of copy_gates.py.
+float gate_weight(const TabwiseGate& gate, const float* features) {
+  float sum = gate.last;
+  for (int row = 0; row < gate.size; ++row) {
+    float within = gate.bias[row];
+    for (int i = 0; i < gate.features; ++i)
+      within += gate.hidden[row * gate.features + i] * features[i];
+    sum += gate.out[row] * tanhf(within);
+  }
+  return 1 / (1 + expf(-sum));
+}
+
+// As `mix` of copying.py, of one copy, whose occurrences stand in the room.
+void mix(Room& room, int vocab, int occurrences, const Model& model,
+         const TabwiseGate& gate, float trust, const TabwiseCopying& copying) {
+  const auto [longest, agreeing] = weigh(room, occurrences, copying);
+  const int likeliest = likeliest_copied(room);
+  const float least = copying.least_share;
+  const float features[] = {longest / 8.0f,
+                            log1pf(float(agreeing)) / 4,
+                            log_odds(room.copied[likeliest], least) / 4,
+                            log_odds(model.probability(likeliest), least) / 4,
+                            log_odds(model.surest(), least) / 4,
+                            trust};
+  const float weight = gate_weight(gate, features);
   float* shares = room.shares.data();
   for (int i = 0; i < vocab; ++i) shares[i] *= 1 - weight;
-  for (int i = 0; i < occurrences; ++i)
-    shares[room.after[i]] += float(room.given[room.agreed[i]]) * weight;
+  for (const int id : room.tokens) {
+    shares[id] += room.copied[id] * weight;
+    room.copied[id] = 0;
+  }
 }
 
 void mix_copies(const TabwiseRow& row, int vocab, const TabwiseCopying& copying,
-                Room& room) {
+                const Model& model, Room& room) {
   if (row.context_length == 0) return;
   if (row.held != nullptr && row.trust > 0) {
     room.hold(copying.most);
     const int found = tabwise_nearest(row.held, row.order, row.held_count, row.context,
                                       row.context_length, copying.most,
                                       room.after.data(), room.agreed.data());
-    if (found) {
-      const float weight = row.trust * copying.weights[weigh(room, found, copying)];
-      mix(room, vocab, found, std::min(weight, copying.most_weight));
-    }
+    if (found) mix(room, vocab, found, model, copying.held, row.trust, copying);
   }
   if (row.text != nullptr) {
     room.hold(row.text_length);
     const int found = tabwise_occurrences(
         row.text, row.text_length, row.context, row.context_length, copying.longest,
         copying.gap, room.after.data(), room.agreed.data());
-    if (found) mix(room, vocab, found, copying.weights[weigh(room, found, copying)]);
+    if (found) mix(room, vocab, found, model, copying.text, 0, copying);
   }
 }
 
@@ -124,22 +178,15 @@ void choose(const Path& path, const TabwiseRow& row, int vocab, int width,
             const TabwiseCopying& copying, Room& room, TabwiseChosen& chosen) {
   chosen.ends = 0;
   chosen.found = 0;
-  float top = row.logits[0];
-  bool finite = true;
-  for (int i = 0; i < vocab; ++i) {
-    top = std::max(top, row.logits[i]);
-    finite &= !isnan(row.logits[i]);
-  }
-  if (!finite || !isfinite(top)) {
-    chosen.found = -1;
-    return;
-  }
   float* shares = room.shares.data();
   memcpy(shares, row.logits, vocab * sizeof(float));
   std::fill(shares + vocab, shares + room.shares.size(), -INFINITY);
-  const float sum = path.exponentials(shares, int(room.shares.size()), top);
-  for (int i = 0; i < vocab; ++i) shares[i] /= sum;
-  mix_copies(row, vocab, copying, room);
+  const Softmax whole = path.softmax(shares, int(room.shares.size()));
+  if (!isfinite(whole.top)) {
+    chosen.found = -1;
+    return;
+  }
+  mix_copies(row, vocab, copying, {row.logits, whole}, room);
   if (row.allowed != nullptr) {
     choose_among_allowed(shares, row, width, chosen);
     return;
@@ -161,6 +208,7 @@ int tabwise_choose(const char* path, const TabwiseRow* rows, int count, int voca
   try {
     Room room;
     room.shares.resize((vocab + BLOCK - 1) / BLOCK * BLOCK);
+    room.copied.resize(vocab);
     room.given.resize(copying->longest + 1);
     for (int i = 0; i < count; ++i)
       choose(*used, rows[i], vocab, width, *copying, room, chosen[i]);

@@ -37,6 +37,6 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
 
 void step_avx2(TabwiseModel& model, const Batch& batch) { Step(model, batch).run(); }
 
-float exponentials_avx2(float* values, int count, float top) {
-  return exponentials(values, count, top);
+Softmax softmax_avx2(float* values, int count) {
+  return softmax(values, count);
 }

@@ -32,6 +32,6 @@ void step_avx512vnni(TabwiseModel& model, const Batch& batch) {
   Step(model, batch).run();
 }
 
-float exponentials_avx512vnni(float* values, int count, float top) {
-  return exponentials(values, count, top);
+Softmax softmax_avx512vnni(float* values, int count) {
+  return softmax(values, count);
 }

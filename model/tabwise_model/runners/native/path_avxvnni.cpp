@@ -30,6 +30,6 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
 
 void step_avxvnni(TabwiseModel& model, const Batch& batch) { Step(model, batch).run(); }
 
-float exponentials_avxvnni(float* values, int count, float top) {
-  return exponentials(values, count, top);
+Softmax softmax_avxvnni(float* values, int count) {
+  return softmax(values, count);
 }

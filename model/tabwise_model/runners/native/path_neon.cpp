@@ -34,6 +34,6 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
 
 void step_neon(TabwiseModel& model, const Batch& batch) { Step(model, batch).run(); }
 
-float exponentials_neon(float* values, int count, float top) {
-  return exponentials(values, count, top);
+Softmax softmax_neon(float* values, int count) {
+  return softmax(values, count);
 }

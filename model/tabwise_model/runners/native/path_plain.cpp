@@ -46,6 +46,6 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
 
 void step_plain(TabwiseModel& model, const Batch& batch) { Step(model, batch).run(); }
 
-float exponentials_plain(float* values, int count, float top) {
-  return exponentials(values, count, top);
+Softmax softmax_plain(float* values, int count) {
+  return softmax(values, count);
 }

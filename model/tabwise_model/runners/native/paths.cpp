@@ -43,14 +43,14 @@ bool has_dot_product() {
 
 const Path PATHS[] = {
 #if defined(__x86_64__)
-    {"avx512vnni", has_avx512vnni, step_avx512vnni, exponentials_avx512vnni},
-    {"avxvnni", has_avxvnni, step_avxvnni, exponentials_avxvnni},
-    {"avx2", has_avx2, step_avx2, exponentials_avx2},
+    {"avx512vnni", has_avx512vnni, step_avx512vnni, softmax_avx512vnni},
+    {"avxvnni", has_avxvnni, step_avxvnni, softmax_avxvnni},
+    {"avx2", has_avx2, step_avx2, softmax_avx2},
 #elif defined(__aarch64__)
-    {"neondot", has_dot_product, step_neondot, exponentials_neondot},
-    {"neon", always, step_neon, exponentials_neon},
+    {"neondot", has_dot_product, step_neondot, softmax_neondot},
+    {"neon", always, step_neon, softmax_neon},
 #endif
-    {"plain", always, step_plain, exponentials_plain},
+    {"plain", always, step_plain, softmax_plain},
 };
 
 const int PATH_COUNT = sizeof PATHS / sizeof PATHS[0];

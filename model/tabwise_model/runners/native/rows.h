@@ -1,6 +1,9 @@
 // What happens to one token's row between two matrices.
 #pragma once
 
+#include <math.h>
+
+#include "paths.h"
 #include "vectors.h"
 
 namespace {
@@ -49,9 +52,20 @@ inline void normalize(const float* x, const float* weight, const TabwiseShape& s
   quantize(normed, shape.width, to);
 }
 
-// e^(value - top) of each, in place; returns their sum. `count` is a multiple of 16.
-inline float exponentials(float* values, int count, float top) {
-  Lanes sums;
+// Softmax in place. `count` is a multiple of 16.
+inline Softmax softmax(float* values, int count) {
+  Lanes most, sums;
+  Ints strange = {};
+  for (Floats& part : most.parts) part += values[0];
+  for (int i = 0; i < count; i += BLOCK)
+    for (int p = 0; p < PARTS; ++p) {
+      const Floats x = load<Floats>(values + i + p * LANES);
+      most.parts[p] = larger(x, most.parts[p]);
+      strange |= x != x;
+    }
+  for (int lane = 0; lane < LANES; ++lane)
+    if (strange[lane]) return {NAN, 0};
+  const float top = most.largest();
   for (int i = 0; i < count; i += BLOCK)
     for (int p = 0; p < PARTS; ++p) {
       float* at = values + i + p * LANES;
@@ -59,7 +73,10 @@ inline float exponentials(float* values, int count, float top) {
       store(at, x);
       sums.parts[p] += x;
     }
-  return sums.sum();
+  const float sum = sums.sum();
+  for (int i = 0; i < count; i += LANES)
+    store(values + i, load<Floats>(values + i) / sum);
+  return {top, sum};
 }
 
 // gate = gate / (1 + e^-gate) * up.

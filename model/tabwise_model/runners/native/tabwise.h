@@ -125,13 +125,24 @@ struct TabwiseRow {
   float least;  // probability that is asked for
 };
 
-// How earlier text weighs; see copying.py, whose constants these are.
+// See `Gate` of copy_gates.py.
+struct TabwiseGate {
+  const float* hidden;  // (size, features)
+  const float* bias;    // (size)
+  const float* out;     // (size)
+  float last;
+  int32_t size;
+  int32_t features;
+};
+
+// How earlier text weighs; see copying.py and copy_gates.py, whose constants these are.
 struct TabwiseCopying {
-  const float* weights;  // (longest + 1), by tokens of agreement
+  TabwiseGate text;
+  TabwiseGate held;
   int32_t longest;
   int32_t most;  // occurrences in what is held
   int32_t gap;
-  float most_weight;
+  float least_share;
   double short_prior;
   double long_prior;
 };
