@@ -193,9 +193,12 @@ def weight_of(
     shares: npt.NDArray[np.float32],
     by_model: npt.NDArray[np.float32],
 ) -> float:
-    """What a copy weighs beside the model, 0..1. shares (V,): its tokens'."""
-    gate = GATES.text if copied.trust is None else GATES.remembered
-    return gate.weight(features_of(copied, shares, by_model))
+    """What a copy weighs beside the model, 0..1; with little trust, less than its gate
+    says, who was fitted behind a repository's own code. shares (V,): its tokens'."""
+    said = features_of(copied, shares, by_model)
+    if copied.trust is None:
+        return GATES.text.weight(said)
+    return GATES.remembered.weight(said) * min(copied.trust, 1.0)
 
 
 def features_of(

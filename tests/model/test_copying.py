@@ -20,6 +20,7 @@ from tabwise_model.copying import (
     Remembered,
     mix,
     trust_after,
+    weight_of,
 )
 from tabwise_model.infill import Hole, Infiller, Wanted
 from tabwise_model.occurrences import (
@@ -182,6 +183,18 @@ def test_the_file_weighs_more_than_what_is_remembered() -> None:
     p = np.full(4, 0.25, np.float32)
     mix(p, (old, new))
     assert p[3] > p[0] > p[1]
+
+
+def test_with_little_trust_what_is_remembered_weighs_little() -> None:
+    held, by_model = remembered([1, 2, 3]), np.full(4, 0.25, np.float32)
+    weights = []
+    for trust in (1e-6, 0.1, 1.0):
+        found = held.predict([1, 2], trust)
+        assert found is not None
+        shares = np.zeros(4, np.float32)
+        np.add.at(shares, found.ids, found.probabilities)
+        weights.append(weight_of(found, shares, by_model))
+    assert weights[0] < 1e-6 < weights[1] < 0.1 < weights[2] < 1
 
 
 def test_a_common_token_is_looked_for_in_few_places() -> None:

@@ -35,11 +35,12 @@ KINDS = {"text": 5, "remembered": 6}  # features of each
 @attrs.frozen(kw_only=True)
 class Opinion:
     """What a copy said of so many tokens: features (N, F), the true token's share (N,),
-    and whether it said anything (N,)."""
+    and how much it may weigh at most (N,), by the trust in it; 0 where it was silent.
+    """
 
     features: Tensor
     share: Tensor
-    there: Tensor
+    reach: Tensor
 
 
 @attrs.frozen(kw_only=True)
@@ -55,10 +56,14 @@ class Observed:
         for kind, width in KINDS.items():
             nothing = ([0.0] * width, 0.0)
             said = [row.get(kind, nothing) for row in rows]
+            features = torch.tensor([one[0] for one in said])
+            reach = torch.tensor([float(kind in row) for row in rows])
+            if kind == "remembered":
+                reach = reach * features[:, -1].clamp(max=1)  # trust: `weight_of`
             opinions[kind] = Opinion(
-                features=torch.tensor([one[0] for one in said]),
+                features=features,
                 share=torch.tensor([one[1] for one in said]),
-                there=torch.tensor([float(kind in row) for row in rows]),
+                reach=reach,
             )
         return cls(
             by_model=torch.tensor([row["model"] for row in rows]), opinions=opinions
@@ -69,7 +74,7 @@ class Observed:
         p = self.by_model
         for kind in reversed(KINDS) if gates else ():  # the text's is mixed in last
             said = self.opinions[kind]
-            weight = gates[kind](said.features) * said.there  # type: ignore[index]
+            weight = gates[kind](said.features) * said.reach  # type: ignore[index]
             p = (1 - weight) * p + weight * said.share
         return -torch.log(p.clamp(min=LEAST)).mean()
 

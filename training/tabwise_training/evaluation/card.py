@@ -73,11 +73,12 @@ def _model(folder: Path, checkpoint: Checkpoint) -> str:
 
 def _recipe(provenance: Mapping[str, Any]) -> str:
     recipe = provenance["recipe"]
-    hours = provenance["train_seconds"] / 3600
+    minutes = provenance["train_seconds"] / 60
+    took = f"{minutes:.1f} minutes" if minutes < 60 else f"{minutes / 60:.1f} hours"
     settings = json.dumps({k: recipe[k] for k in ("data", "optim", "run")}, indent=1)
     return (
         f"## How it was trained\n\n{provenance['step']:,} steps, "
-        f"{provenance['tokens'] / 1e6:.1f}M tokens, {hours:.2f} hours of stepping on "
+        f"{provenance['tokens'] / 1e6:.1f}M tokens, {took} of stepping on "
         f"`{provenance['device']}`"
         + (f" ({provenance['machine']})" if "machine" in provenance else "")
         + ".\n\n"

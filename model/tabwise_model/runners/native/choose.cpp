@@ -98,7 +98,8 @@ float gate_weight(const TabwiseGate& gate, const float* features) {
   return 1 / (1 + expf(-sum));
 }
 
-// As `mix` of copying.py, of one copy, whose occurrences stand in the room.
+// As `mix` of copying.py, of one copy, whose occurrences stand in the room. A text at
+// hand is trusted as it is, by 1.
 void mix(Room& room, int vocab, int occurrences, const Model& model,
          const TabwiseGate& gate, float trust, const TabwiseCopying& copying) {
   const auto [longest, agreeing] = weigh(room, occurrences, copying);
@@ -110,7 +111,7 @@ void mix(Room& room, int vocab, int occurrences, const Model& model,
                             log_odds(model.probability(likeliest), least) / 4,
                             log_odds(model.surest(), least) / 4,
                             trust};
-  const float weight = gate_weight(gate, features);
+  const float weight = gate_weight(gate, features) * std::min(trust, 1.0f);
   float* shares = room.shares.data();
   for (int i = 0; i < vocab; ++i) shares[i] *= 1 - weight;
   for (const int id : room.tokens) {
@@ -134,7 +135,7 @@ void mix_copies(const TabwiseRow& row, int vocab, const TabwiseCopying& copying,
     const int found = tabwise_occurrences(
         row.text, row.text_length, row.context, row.context_length, copying.longest,
         copying.gap, room.after.data(), room.agreed.data());
-    if (found) mix(room, vocab, found, model, copying.text, 0, copying);
+    if (found) mix(room, vocab, found, model, copying.text, 1, copying);
   }
 }
 
