@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 # The probability of the very line below which it does not show.
 THRESHOLDS: Mapping[str, float] = MappingProxyType(
-    {"quiet": 0.31, "balanced": 0.22, "eager": 0.11}
+    {"quiet": 0.411, "balanced": 0.255, "eager": 0.125}
 )
 
 

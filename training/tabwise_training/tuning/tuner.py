@@ -30,9 +30,9 @@ from tabwise_training.tuning.rows import take
 
 Tensors = Mapping[str, Any]
 # Shares of the tuned weights that may be kept, and how much of what may be lost is, by
-# the files to choose by: other files lose a little more or less.
+# the files to choose by: other files have lost up to twice as much.
 BLENDS = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
-CAUTION = 0.75
+CAUTION = 0.5
 
 
 @attrs.frozen(kw_only=True)
