@@ -42,7 +42,7 @@ def test_copies_weigh_where_they_were_right() -> None:
 def test_a_network_is_the_gate_that_serves() -> None:
     rng = np.random.default_rng(2)
     for gate in (GATES.text, GATES.remembered):
-        said = rng.normal(size=gate.hidden.shape[1]).astype(np.float32)
+        said = np.array(rng.normal(size=gate.hidden.shape[1]), np.float32)
         fitted = float(Network.of(gate)(torch.from_numpy(said)[None]).detach())
         assert gate.weight(said.tolist()) == pytest.approx(fitted, rel=1e-5)
 
