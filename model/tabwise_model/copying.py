@@ -54,6 +54,12 @@ class Copied:
     occurrences: int
     trust: float | None = None
 
+    def shares(self, vocab: int) -> npt.NDArray[np.float32]:
+        """(vocab,): each token's, of all its occurrences."""
+        found = np.zeros(vocab, np.float32)
+        np.add.at(found, self.ids, self.probabilities)
+        return found
+
 
 @attrs.frozen(eq=False)
 class Remembered:
@@ -181,8 +187,7 @@ def mix(probabilities: npt.NDArray[np.float32], copied: Iterable[Copied]) -> Non
     """
     by_model = probabilities.copy()
     for one in copied:
-        shares = np.zeros_like(probabilities)
-        np.add.at(shares, one.ids, one.probabilities)
+        shares = one.shares(len(probabilities))
         weight = weight_of(one, shares, by_model)
         probabilities *= np.float32(1 - weight)
         probabilities += np.float32(weight) * shares

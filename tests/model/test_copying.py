@@ -191,9 +191,7 @@ def test_with_little_trust_what_is_remembered_weighs_little() -> None:
     for trust in (1e-6, 0.1, 1.0):
         found = held.predict([1, 2], trust)
         assert found is not None
-        shares = np.zeros(4, np.float32)
-        np.add.at(shares, found.ids, found.probabilities)
-        weights.append(weight_of(found, shares, by_model))
+        weights.append(weight_of(found, found.shares(4), by_model))
     assert weights[0] < 1e-6 < weights[1] < 0.1 < weights[2] < 1
 
 

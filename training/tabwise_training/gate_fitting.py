@@ -172,6 +172,5 @@ def _line(
 
 def _opinion(one: Copied, by_model: Any, token: int) -> tuple[list[float], float]:
     """(features, the token's share)."""
-    shares = np.zeros_like(by_model)
-    np.add.at(shares, one.ids, one.probabilities)
+    shares = one.shares(len(by_model))
     return features_of(one, shares, by_model), float(shares[token])
