@@ -81,11 +81,16 @@ def test_the_command_fits_to_packages_and_says_what_is_won(
         if line.startswith(("| a |", "| b |"))
     ]
     assert [row[:2] for row in table] == [
-        [package, how] for package in "ab" for how in ("as it is", "tuned")
+        [package, how]
+        for package in "ab"
+        for how in ("as it is", "tuned", "tuned, on other code")
     ]
-    for row in table:  # the files repeat each other, and the model knows nothing
+    for row in table:
         alone, _, fitted = map(float, row[2:])
-        assert fitted < alone
+        if (
+            "other" not in row[1]
+        ):  # the files repeat each other, the model knows nothing
+            assert fitted < alone
     assert read_gates(out).remembered.hidden.shape == (8, 6)
 
 

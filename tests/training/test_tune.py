@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -35,11 +36,13 @@ from tabwise_training.tuning.repository import (
 )
 from tabwise_training.tuning.rows import endless_rows, plain_rows, take, write_documents
 from tabwise_training.tuning.tuner import (
-    BLENDS,
+    HALVINGS,
     Judged,
+    Judges,
     TuneOptions,
     Tuner,
     rows_bits_per_byte,
+    rows_loss,
 )
 
 SOURCE = inspect.getsource(json.decoder)
@@ -162,7 +165,7 @@ def test_it_helps_only_if_nothing_is_lost(after: Standing, wanted: bool) -> None
     assert helps(standing(10, 20, 1.0), after, 0.02) is wanted
 
 
-def make_tuner(folder: Path, **options: int) -> tuple[Tuner, GPT]:
+def make_tuner(folder: Path, **options: Any) -> tuple[Tuner, GPT]:
     torch.manual_seed(0)
     model = GPT(LLAMA)
     write_documents(folder, TOKENIZER, FILES[:4])
@@ -190,11 +193,11 @@ def test_the_best_judged_weights_are_kept(tmp_path: Path) -> None:
     seen: list[np.ndarray] = []
     own = iter([3.0, 2.0, 1.0, 2.0, 2.0, 1.0])
 
-    def judge() -> Judged:
+    def judge() -> float:
         seen.append(model.to_tensors()["embed.weight"].copy())
-        return Judged(next(own), 1.0)
+        return next(own)
 
-    tuner.train(judge)
+    tuner.train(Judges(judge, lambda: 1.0))
     assert tuner.steps == 4
     assert not np.array_equal(seen[0], seen[2])
     np.testing.assert_array_equal(model.to_tensors()["embed.weight"], seen[2])
@@ -205,30 +208,48 @@ def test_weights_that_forget_general_code_are_mixed_with_the_first(
 ) -> None:
     tuner, model = make_tuner(tmp_path, max_steps=1, checks=1)
     seen: list[np.ndarray] = []
-    # first weights, after the step, then the whole of it, and less of it
-    general = iter([1.0, 1.2, 1.011, 1.009])
-    own = iter([3.0, 1.0, 1.0, 1.5])
+    # the first weights, all of what was learned, a half of it, and so on
+    general = iter([1.0, 1.2, 1.018, 1.016, 1.019, 1.018, 1.0])
+    own = iter([3.0, 1.0, 1.5])
 
-    def judge() -> Judged:
+    def judge() -> float:
         seen.append(model.to_tensors()["embed.weight"].copy())
-        return Judged(next(own), next(general))
+        return next(general)
 
-    tuner.train(judge)
-    mixed = (1 - BLENDS[1]) * seen[0] + BLENDS[1] * seen[1]
-    np.testing.assert_allclose(
-        model.to_tensors()["embed.weight"], mixed, rtol=1e-6, atol=1e-7
-    )
+    before, after = tuner.train(Judges(lambda: next(own), judge))
+    assert (before, after) == (Judged(3.0, 1.0), Judged(1.5, 1.0))
+    first, tuned, *halves, kept = seen
+    assert len(halves) == HALVINGS
+    for share, mixed in zip((1 / 2, 1 / 4, 3 / 8, 5 / 16), halves, strict=True):
+        np.testing.assert_allclose(
+            mixed, (1 - share) * first + share * tuned, rtol=1e-6, atol=1e-7
+        )
+    np.testing.assert_array_equal(kept, halves[1])
 
 
 def test_training_learns_the_files(tmp_path: Path) -> None:
-    tuner, model = make_tuner(tmp_path, max_steps=30, checks=1)
+    tuner, model = make_tuner(tmp_path, max_steps=30, checks=1, replay_share=0.0)
     rows = plain_rows(TOKENIZER, FILES[:1], LLAMA.block_size, 8)
 
-    def judge() -> Judged:
-        return Judged(rows_bits_per_byte(model, TOKENIZER, rows), 1.0)
+    def judge() -> float:
+        return rows_bits_per_byte(model, TOKENIZER, rows)
 
-    judged = tuner.train(judge)
-    assert judged[-1].own < judged[0].own - 0.1
+    before, after = tuner.train(Judges(judge, lambda: 1.0))
+    assert after.own < before.own - 0.1
+
+
+def test_what_is_as_it_was_asks_for_nothing() -> None:
+    torch.manual_seed(0)
+    first, other = GPT(LLAMA), GPT(LLAMA)
+    rows = plain_rows(TOKENIZER, FILES[:1], LLAMA.block_size, 2)
+    steepness = {}
+    for name, model in (("first", first), ("other", other)):
+        loss = rows_loss(model, rows, TOKENIZER.end, torch.float32, first)
+        torch.autograd.backward(loss)
+        gradient = model.embed.weight.grad
+        assert gradient is not None
+        steepness[name] = float(gradient.abs().max())
+    assert steepness["first"] < 1e-4 * steepness["other"]
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 On packages that nothing was trained on. Of each, lines of some files are looked at, by
 the checkpoint as it is and by one that was tuned on the package's other files, which
-also brings them along. Says what is won on packages that were left out of the fit, and
+also brings them along; the latter looks at other code as well, where what it brings
+along has little to say. Says what is won on packages that were left out of the fit, and
 writes the two networks that `tabwise_model.copy_gates` reads.
 """
 
@@ -27,7 +28,7 @@ from tabwise_training.gate_fitting import Network, Observed, fit, networks_of, o
 from tabwise_training.quantize import find_checkpoint
 from tabwise_training.tune import tune
 from tabwise_training.tuning.general import general_code
-from tabwise_training.tuning.repository import Text, split_repository
+from tabwise_training.tuning.repository import Parts, Text, split_repository
 from tabwise_training.tuning.tuner import TuneOptions
 
 ERRORS = (TrainingError, CheckpointError)
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name, files in tqdm(packages.items(), desc="packages", disable=None)
     }
     print(to_markdown(observed))
-    networks = fit([one for both in observed.values() for one in both])
+    networks = fit([one for sets in observed.values() for one in sets.values()])
     found = {kind: network.to_json() for kind, network in networks.items()}
     arguments.out.write_text(json.dumps(found) + "\n")
     print(f"written to {arguments.out}")
@@ -77,34 +78,39 @@ def read_packages(file: Path) -> dict[str, list[Text]]:
 
 def _observe_package(
     checkpoint: Checkpoint, files: Sequence[Text], arguments: argparse.Namespace
-) -> tuple[Observed, Observed]:
-    """(by the checkpoint as it is, by the one that was tuned)."""
+) -> dict[str, Observed]:
+    """What was seen, by what looked at what."""
     own = split_repository(files, {})
     options = TuneOptions(
         max_seconds=60 * arguments.minutes,
         max_steps=arguments.steps,
         seed=arguments.seed,
     )
-    tuned, _ = tune(checkpoint, own, general_code(files), options)
-    positions = draw_positions(own.held_out, arguments.positions, arguments.seed)
-    plain, after = (
-        observe(make_runner(one, "auto", 1), one, positions)
-        for one in (checkpoint, tuned)
-    )
-    return plain, after
+    general = general_code(files)
+    tuned, _ = tune(checkpoint, own, general, options)
+
+    def look(by: Checkpoint, at: Parts) -> Observed:
+        positions = draw_positions(at.held_out, arguments.positions, arguments.seed)
+        return observe(make_runner(by, "auto", 1), by, positions)
+
+    return {
+        "as it is": look(checkpoint, own),
+        "tuned": look(tuned, own),
+        "tuned, on other code": look(tuned, general),
+    }
 
 
-def to_markdown(observed: Mapping[str, tuple[Observed, Observed]]) -> str:
+def to_markdown(observed: Mapping[str, Mapping[str, Observed]]) -> str:
     """Nats a token of each package, the last column fitted to all others."""
     today = networks_of()
     lines = [
         "| nats a token | checkpoint | model alone | today | fitted to the others |",
         "|---|---|---|---|---|",
     ]
-    for name, both in observed.items():
-        others = [one for other in observed if other != name for one in observed[other]]
-        fitted = fit(others)
-        for label, one in zip(("as it is", "tuned"), both, strict=True):
+    for name, sets in observed.items():
+        others = [observed[other] for other in observed if other != name]
+        fitted = fit([one for other in others for one in other.values()])
+        for label, one in sets.items():
             figures = (_nats(one, gates) for gates in (None, today, fitted))
             lines.append(f"| {name} | {label} | {' | '.join(figures)} |")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ and writes an INT8 checkpoint for `tabwise serve --checkpoint`, only if it helps
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,6 +34,7 @@ from tabwise_training.tuning.general import general_code
 from tabwise_training.tuning.judge import Exam, Standing, helps, to_markdown
 from tabwise_training.tuning.repository import (
     Parts,
+    Text,
     added_times,
     read_repository,
     split_repository,
@@ -45,7 +46,8 @@ from tabwise_training.tuning.rows import (
     write_documents,
 )
 from tabwise_training.tuning.tuner import (
-    Judged,
+    Judge,
+    Judges,
     TuneOptions,
     Tuner,
     rows_bits_per_byte,
@@ -53,7 +55,8 @@ from tabwise_training.tuning.tuner import (
 
 ERRORS = (TrainingError, CheckpointError)
 MOST_MINUTES = 15.0
-JUDGED_ROWS = 32  # of each kind, a few seconds
+JUDGED_ROWS = 32  # of one's own files, a few seconds
+GENERAL_ROWS = 128  # seen less often; of 32 rows too little was lost to go by
 MOST_REMEMBERED_TOKENS = 2_000_000  # 8 bytes each
 
 
@@ -126,26 +129,14 @@ def tune(
     plain = dequantize_checkpoint(first)
     model = GPT(first.config)
     model.load_tensors(plain.tensors)
-    block = first.config.block_size
-    own_rows = plain_rows(tokenizer, own.choose, block, JUDGED_ROWS)
-    general_rows = plain_rows(tokenizer, general.choose, block, JUDGED_ROWS)
-
-    def judge() -> Judged:
-        found = Judged(
-            rows_bits_per_byte(model, tokenizer, own_rows),
-            rows_bits_per_byte(model, tokenizer, general_rows),
-        )
-        print(
-            f"files to choose by: {found.own:.3f} bits per byte, general code "
-            f"{found.general:.3f}",
-            flush=True,
-        )
-        return found
-
+    judges = Judges(
+        _judge(model, tokenizer, own.choose, JUDGED_ROWS, "files to choose by"),
+        _judge(model, tokenizer, general.choose, GENERAL_ROWS, "general code"),
+    )
     with TemporaryDirectory(prefix="tabwise-tune-") as scratch:
         streams = _streams(Path(scratch), first, own, general, options, replay)
         tuner = Tuner(model, tokenizer, *streams, options)
-        judged = tuner.train(judge)
+        judged = tuner.train(judges)
     tuned = attrs.evolve(plain, tensors=model.to_tensors())
     if remember:
         tuned = attrs.evolve(tuned, remembered=_remembered(tokenizer, own))
@@ -157,6 +148,19 @@ def tune(
     }
     print(f"{tuner.steps} steps, {tuner.tokens:,} tokens")
     return quantize_checkpoint(tuned), record
+
+
+def _judge(
+    model: GPT, tokenizer: Tokenizer, texts: Sequence[Text], most: int, label: str
+) -> Judge:
+    rows = plain_rows(tokenizer, texts, model.config.block_size, most)
+
+    def judge() -> float:
+        found = rows_bits_per_byte(model, tokenizer, rows)
+        print(f"{label}: {found:.3f} bits per byte", flush=True)
+        return found
+
+    return judge
 
 
 def _remembered(tokenizer: Tokenizer, own: Parts) -> Remembered:

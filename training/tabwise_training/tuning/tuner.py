@@ -1,6 +1,8 @@
 """Tuning itself: all weights, own code mixed with general code, held to its minutes.
 
-The learning rate falls to zero at the end of the time, whatever the machine's speed. On
+Own code is learned token by token; of general code, the tuned model is to expect what
+the first one did, which asks for nothing where nothing was forgotten. The learning rate
+falls to zero at the end of the time, whatever the machine's speed. On
 the way the weights are judged on files kept for it; the best of those that forget
 little are kept.
 """
@@ -8,6 +10,7 @@ little are kept.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,16 +26,16 @@ from tabwise_model.gpt import GPT
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.data import Rows, micro_batches, targets_of
 from tabwise_training.errors import TrainingError
-from tabwise_training.loss import head_cross_entropy
+from tabwise_training.loss import Teacher, head_cross_entropy
 from tabwise_training.optim import clip_gradients
 from tabwise_training.throughput import measure_matrix_rate
 from tabwise_training.tuning.rows import take
 
 Tensors = Mapping[str, Any]
-# Shares of the tuned weights that may be kept, and how much of what may be lost is, by
-# the files to choose by: other files have lost up to twice as much.
-BLENDS = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
-CAUTION = 0.5
+# How much of what may be lost is, by the files to choose by; others may lose more.
+CAUTION = 0.85
+MICRO_ROWS = 4
+HALVINGS = 4  # of the search for the share of the tuned weights that is kept
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +63,18 @@ class Judged:
     general: float
 
 
-Judge = Callable[[], Judged]
+Judge = Callable[[], float]
+
+
+@attrs.frozen
+class Judges:
+    """Bits per byte of the model as it stands, in each kind of file."""
+
+    own: Judge
+    general: Judge
+
+    def both(self) -> Judged:
+        return Judged(self.own(), self.general())
 
 
 class Tuner:
@@ -75,6 +89,7 @@ class Tuner:
         options: TuneOptions,
     ) -> None:
         self._model = model
+        self._first = copy.deepcopy(model).requires_grad_(requires_grad=False)
         self._end = tokenizer.end
         self._own, self._replay = own, replay
         self._options = options
@@ -85,12 +100,12 @@ class Tuner:
         self.steps = 0
         self.tokens = 0
 
-    def train(self, judge: Judge) -> list[Judged]:
+    def train(self, judges: Judges) -> tuple[Judged, Judged]:
         """Train until time or steps are used up, and leave the best weights found in
-        the model; returns the judgements, that of the first weights first."""
+        the model; returns what is thought of the first weights and of these."""
         first = self._model.to_tensors()
-        judged = [judge()]
-        best, kept = judged[0].own, first
+        before = judges.both()
+        best, kept = before.own, first
         began = time.monotonic()
         check = 1
         with tqdm(total=100, desc="tuning", unit="%", disable=None) as bar:
@@ -99,29 +114,34 @@ class Tuner:
                 bar.update(min(100, round(100 * self._done(began))) - bar.n)
                 if self._done(began) * self._options.checks >= check:
                     check = int(self._done(began) * self._options.checks) + 1
-                    judged.append(judge())
-                    if judged[-1].own < best:
-                        best, kept = judged[-1].own, self._model.to_tensors()
-        judged.append(self._blend(first, kept, judge, judged[0]))
-        return judged
+                    if (own := judges.own()) < best:
+                        best, kept = own, self._model.to_tensors()
+        limit = before.general * (1 + CAUTION * self._options.max_loss)
+        self._blend(first, kept, lambda: judges.general() <= limit)
+        return before, judges.both()
 
     def _blend(
-        self, first: Tensors, tuned: Tensors, judge: Judge, before: Judged
-    ) -> Judged:
+        self, first: Tensors, tuned: Tensors, allowed: Callable[[], bool]
+    ) -> None:
         """Leave as much of the tuning in the model as general code allows.
 
         Source: averaging of fine-tuned and first weights, arXiv 2109.01903.
         """
-        limit = before.general * (1 + CAUTION * self._options.max_loss)
-        for share in BLENDS:
+
+        def mix(share: float) -> None:
             self._model.load_tensors(
                 {k: (1 - share) * v + share * tuned[k] for k, v in first.items()}
             )
-            after = judge()
-            if after.general <= limit:
-                return after
-        self._model.load_tensors(first)
-        return before
+
+        mix(1.0)
+        if allowed():
+            return
+        low, high = 0.0, 1.0
+        for _ in range(HALVINGS):
+            share = (low + high) / 2
+            mix(share)
+            low, high = (share, high) if allowed() else (low, share)
+        mix(low)
 
     def _done(self, began: float) -> float:
         """Share of the time, or of the steps, that is used up."""
@@ -132,16 +152,18 @@ class Tuner:
 
     def _step(self, done: float) -> None:
         options = self._options
-        replayed = round(options.replay_share * options.rows)
-        rows = take(self._own, options.rows - replayed)
-        if replayed:
-            rows = np.concatenate([rows, take(self._replay, replayed)])
-        counted = int((targets_of(rows, self._end)[1] >= 0).sum())
-        for part in micro_batches(rows, 4):
-            loss = rows_loss(self._model, part, self._end, self._dtype) / counted
-            if not math.isfinite(float(loss.detach())):
-                raise TrainingError("the loss is not finite; lower --lr")
-            torch.autograd.backward(loss)
+        replayed = int(options.replay_share * options.rows)
+        own = take(self._own, options.rows - replayed)
+        replay = take(self._replay, replayed) if replayed else own[:0]
+        counted = sum(
+            int((targets_of(rows, self._end)[1] >= 0).sum()) for rows in (own, replay)
+        )
+        for rows, teacher in ((own, None), (replay, self._first)):
+            for part in micro_batches(rows, MICRO_ROWS):
+                loss = rows_loss(self._model, part, self._end, self._dtype, teacher)
+                if not math.isfinite(float(loss.detach())):
+                    raise TrainingError("the loss is not finite; lower --lr")
+                torch.autograd.backward(loss / counted)
         clip_gradients(self._model, 1.0)
         scale = min(1.0, done / options.warmup + 0.1) * max(0.02, 1 - done)
         for group in self._optimizer.param_groups:
@@ -152,13 +174,27 @@ class Tuner:
         self.tokens += counted
 
 
-def rows_loss(model: GPT, rows: Rows, end: int, dtype: torch.dtype) -> torch.Tensor:
-    """Summed loss of rows in nats, padding left out."""
+def rows_loss(
+    model: GPT, rows: Rows, end: int, dtype: torch.dtype, teacher: GPT | None = None
+) -> torch.Tensor:
+    """Summed loss of rows in nats, padding left out.
+
+    teacher: whose expectations are to be met, in place of the tokens that follow.
+    """
     inputs, targets = targets_of(rows, end)
+    ids = torch.from_numpy(inputs)
     cast = torch.autocast("cpu", dtype) if dtype != torch.float32 else None
     with cast or contextlib.nullcontext():
-        hidden = model.hidden(torch.from_numpy(inputs))
-        return head_cross_entropy(hidden, model.embed.weight, torch.from_numpy(targets))
+        expected = None
+        if teacher is not None:
+            with torch.no_grad():
+                expected = Teacher(teacher.hidden(ids), teacher.embed.weight, 1.0)
+        return head_cross_entropy(
+            model.hidden(ids),
+            model.embed.weight,
+            torch.from_numpy(targets),
+            teacher=expected,
+        )
 
 
 @torch.no_grad()
