@@ -74,6 +74,10 @@ class Remembered:
         ids = _one_run([GAP] * LONGEST, texts)
         return cls(ids, in_order(ids))
 
+    @property
+    def tokens(self) -> int:
+        return int((self.ids != GAP).sum())
+
     def check(self, vocab_size: int) -> None:
         """Raise ValueError if a file brought what no text gave."""
         for name, part in (("ids", self.ids), ("order", self.order)):

@@ -1,6 +1,7 @@
 import argparse
 import inspect
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from support.tokenizer import TOKENIZER
 from tabwise_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tabwise_model.gpt import GPT
 from tabwise_model.int4 import Int4Layout
+from tabwise_model.occurrences import GAP
+from tabwise_model.quantize import quantize_checkpoint
 from tabwise_training import tune
 from tabwise_training.data import DataConfig
 from tabwise_training.errors import TrainingError
@@ -27,7 +30,7 @@ from tabwise_training.tuning.general import (
     installed_packages,
     standard_library,
 )
-from tabwise_training.tuning.judge import STRETCH, Standing, helps, stretches
+from tabwise_training.tuning.judge import STRETCH, Exam, Standing, helps, stretches
 from tabwise_training.tuning.repository import (
     Parts,
     added_times,
@@ -299,9 +302,50 @@ def test_what_is_remembered_helps_a_model_that_learns_nothing(
     assert tune.run(command("--lr", "1e-9", "--positions", "20")) == 0
     remembered = load_checkpoint(tmp_path / "tuned").remembered
     assert remembered is not None
-    parts = split_repository(FILES, {})
-    tokens = [len(TOKENIZER.encode(t)) for _, t in (*parts.train, *parts.choose)]
+    # what was held out to measure by as well
+    tokens = [len(TOKENIZER.encode(text)) for _, text in FILES]
     assert len(remembered.order) == sum(tokens) - len(tokens)
+
+
+def test_what_was_held_out_is_not_measured_with(
+    command: Callable[..., argparse.Namespace],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, set[str]] = {}
+    sit = Exam.sit
+
+    def watched(exam: Exam, checkpoint: Checkpoint, label: str) -> Standing:
+        kept = checkpoint.remembered
+        seen[label] = set() if kept is None else numbers_in(checkpoint)
+        return sit(exam, checkpoint, label)
+
+    monkeypatch.setattr(Exam, "sit", watched)
+    tune.run(command("--steps", "0"))
+    parts = split_repository(FILES, {})
+    tuned = {path for path, _ in (*parts.train, *parts.choose)}
+    assert seen == {"before": set(), "after": tuned}
+
+
+def numbers_in(checkpoint: Checkpoint) -> set[str]:
+    """The paths of FILES that a checkpoint remembers, by the comment on top of each."""
+    assert checkpoint.remembered is not None
+    ids = [i for i in checkpoint.remembered.ids.tolist() if i != GAP]
+    text = checkpoint.tokenizer.decode(ids)
+    return {f"module_{n}.py" for n in re.findall(r"# part (\d+)\n", text)}
+
+
+def test_without_a_step_the_weights_stay_as_they_are(
+    command: Callable[..., argparse.Namespace], tmp_path: Path
+) -> None:
+    first = quantize_checkpoint(load_checkpoint(tmp_path / "first"))
+    save_checkpoint(tmp_path / "first", first)
+    assert tune.run(command("--steps", "0", "--positions", "20")) == 0
+    tuned = load_checkpoint(tmp_path / "tuned")
+    assert tuned.provenance["tuned"]["tokens"] == 0
+    assert tuned.tensors.keys() == first.tensors.keys()
+    for name, tensor in first.tensors.items():
+        np.testing.assert_array_equal(tuned.tensors[name], tensor)
+    assert numbers_in(tuned) == {path for path, _ in FILES}
 
 
 @pytest.mark.parametrize("bits", [32, 4])
@@ -325,6 +369,8 @@ def test_a_forced_checkpoint_can_be_served(
     [
         (["--minutes", "20"], "at most 15, got 20"),
         (["--replay-share", "1"], "under 1, got 1"),
+        (["--steps", "-1"], "--steps must be at least 0, got -1"),
+        (["--steps", "0", "--forgetful"], "nothing would be tuned"),
         (["--positions", "0"], "--positions must be at least 1"),
     ],
 )

@@ -1,13 +1,15 @@
 """`tabwise tune`: the shipped checkpoint learns a user's repository, on a CPU.
 
-Trains for at most `--minutes`, tells exact match on held-out files before and after,
-and writes an INT8 checkpoint for `tabwise serve --checkpoint`, only if it helps.
+Trains for at most `--minutes`, or not at all with `--steps 0`, which only remembers;
+tells exact match on held-out files before and after, and writes an INT8 checkpoint for
+`tabwise serve --checkpoint`, only if it helps.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -66,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", default="default", help="where to start from")
     add("--out", type=Path, default=Path("tuned"), help="folder of the new checkpoint")
     add("--minutes", type=float, default=MOST_MINUTES, help="of training, at most 15")
-    add("--steps", type=int, help="stop after so many steps, if sooner")
+    add("--steps", type=int, help="stop sooner; 0 trains nothing and only remembers")
     add(
         "--replay",
         type=Path,
@@ -105,11 +107,15 @@ def run(arguments: argparse.Namespace) -> int:
     tuned, record = tune(
         first, own, general, options, arguments.replay, not arguments.forgetful
     )
+    if tuned.remembered is not None:
+        print(f"{tuned.remembered.tokens:,} tokens of it are remembered")
     after = exam.sit(tuned, "after")
     print(to_markdown(before, after))
     if not helps(before, after, options.max_loss) and not arguments.force:
         print("it does not help here, so nothing is written (--force writes it anyway)")
         return 0
+    if tuned.remembered is not None:  # measured without what was held out
+        tuned = _remembering(tuned, own.held_out, own.train, own.choose)
     _write(arguments.out, tuned, first, record, before, after)
     print(f"written; start it with: tabwise serve --checkpoint {arguments.out}")
     return 0
@@ -124,6 +130,23 @@ def tune(
     remember: bool = True,
 ) -> tuple[Checkpoint, dict[str, Any]]:
     """(the tuned INT8 checkpoint, a record of the run)."""
+    record: dict[str, Any] = {"options": attrs.asdict(options), "steps": 0, "tokens": 0}
+    tuned = _served(first)
+    if options.max_steps != 0:
+        tuned, trained = _train(first, own, general, options, replay)
+        record |= trained
+    if remember:
+        tuned = _remembering(tuned, own.train, own.choose)
+    return tuned, record
+
+
+def _train(
+    first: Checkpoint,
+    own: Parts,
+    general: Parts,
+    options: TuneOptions,
+    replay: Path | None,
+) -> tuple[Checkpoint, dict[str, Any]]:
     torch.manual_seed(options.seed)
     tokenizer = first.tokenizer
     plain = dequantize_checkpoint(first)
@@ -137,16 +160,13 @@ def tune(
         streams = _streams(Path(scratch), first, own, general, options, replay)
         tuner = Tuner(model, tokenizer, *streams, options)
         judged = tuner.train(judges)
-    tuned = attrs.evolve(plain, tensors=model.to_tensors())
-    if remember:
-        tuned = attrs.evolve(tuned, remembered=_remembered(tokenizer, own))
+    print(f"{tuner.steps} steps, {tuner.tokens:,} tokens")
     record = {
-        "options": attrs.asdict(options),
         "steps": tuner.steps,
         "tokens": tuner.tokens,
         "judged": [attrs.astuple(one) for one in judged],
     }
-    print(f"{tuner.steps} steps, {tuner.tokens:,} tokens")
+    tuned = attrs.evolve(plain, tensors=model.to_tensors())
     return quantize_checkpoint(tuned), record
 
 
@@ -163,15 +183,14 @@ def _judge(
     return judge
 
 
-def _remembered(tokenizer: Tokenizer, own: Parts) -> Remembered:
-    """The repository without what is held out, as much of it as is bearable."""
+def _remembering(checkpoint: Checkpoint, *parts: Sequence[Text]) -> Checkpoint:
+    """It, with as much of these files as is bearable, the first ones first."""
     texts, left = [], MOST_REMEMBERED_TOKENS
-    for _, text in (*own.train, *own.choose):
-        ids = tokenizer.encode_by_paragraphs(text)[:left]
+    for _, text in chain(*parts):
+        ids = checkpoint.tokenizer.encode_by_paragraphs(text)[:left]
         texts.append(ids)
         left -= len(ids)
-    print(f"{MOST_REMEMBERED_TOKENS - left:,} tokens of it are remembered")
-    return Remembered.of(texts)
+    return attrs.evolve(checkpoint, remembered=Remembered.of(texts))
 
 
 def _streams(
@@ -204,6 +223,10 @@ def _options(arguments: argparse.Namespace) -> TuneOptions:
             f"--minutes must be above 0, at most {MOST_MINUTES:.0f}, "
             f"got {arguments.minutes}"
         )
+    if arguments.steps is not None and arguments.steps < 0:
+        raise TrainingError(f"--steps must be at least 0, got {arguments.steps}")
+    if arguments.steps == 0 and arguments.forgetful:
+        raise TrainingError("with --steps 0 and --forgetful nothing would be tuned")
     if not 0 <= arguments.replay_share < 1:
         raise TrainingError(
             f"--replay-share must be 0 or more, under 1, got {arguments.replay_share}"
