@@ -9,6 +9,10 @@
 
 #include "pool.h"
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 using namespace std::chrono_literals;
 
 namespace {
@@ -83,12 +87,48 @@ bool no_helper_means_no_thread() {
   return true;
 }
 
+#if defined(__linux__)
+// Wherever its caller goes, a helper runs on another processor, if there is one.
+bool a_helper_keeps_off_its_callers_processor() {
+  cpu_set_t allowed;
+  CHECK(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+  if (CPU_COUNT(&allowed) < 2) return true;
+  Pool pool(1);
+  int seen = 0;
+  for (int step = 0; step < 200; ++step) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (int at = step, to = 0; at >= 0; to = (to + 1) % CPU_SETSIZE)
+      if (CPU_ISSET(to, &allowed) && at-- == 0) CPU_SET(to, &one);
+    sched_setaffinity(0, sizeof one, &one);
+    sched_setaffinity(0, sizeof allowed, &allowed);
+    const int own = sched_getcpu();
+    std::atomic<int> helpers{-1};
+    pool.begin_step();
+    run_pieces(pool, 40, [&](int, int thread) {
+      if (thread > 0) helpers = sched_getcpu();
+      const auto until = std::chrono::steady_clock::now() + 25us;
+      while (std::chrono::steady_clock::now() < until) {}
+    });
+    pool.end_step();
+    if (sched_getcpu() != own || helpers < 0) continue;
+    CHECK(helpers != own);
+    ++seen;
+  }
+  CHECK(seen > 0);
+  return true;
+}
+#else
+bool a_helper_keeps_off_its_callers_processor() { return true; }
+#endif
+
 }  // namespace
 
 int main(int count, char** arguments) {
   const int steps = count > 1 ? atoi(arguments[1]) : 20000;
   const bool good = each_piece_is_done_once(1, steps) &&
                     each_piece_is_done_once(3, steps) && a_stalled_helper_rests() &&
+                    a_helper_keeps_off_its_callers_processor() &&
                     no_helper_means_no_thread();
   return good ? 0 : 1;
 }

@@ -1,6 +1,10 @@
 #include "pool.h"
 
 #include <time.h>
+#if defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
+#endif
 
 #include <algorithm>
 
@@ -32,6 +36,15 @@ std::chrono::nanoseconds time_run() {
   timespec now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
+
+// The processor that the calling thread runs on; -1 where that is not known.
+int own_processor() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
 }
 
 void pause() {
@@ -69,10 +82,25 @@ void Pool::begin_step() {
   ++helped_;
   step_ = {now, time_run(), {}, 0, 0};
   forgive(now);
+  if (const int own = own_processor(); own != kept_off_) keep_helpers_off(own);
   wanted_ = true;
   if (sleepers_ == 0) return;  // both sequentially consistent: see sleep_until_wanted
   { const std::lock_guard<std::mutex> lock(mutex_); }
   wake_.notify_all();
+}
+
+// A system that saves power by waking threads where others run already would have a
+// helper wait for its caller's processor through whole steps, until the caller is done.
+void Pool::keep_helpers_off(int processor) {
+  kept_off_ = processor;
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (processor < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  CPU_CLR(processor, &allowed);
+  if (CPU_COUNT(&allowed) == 0) return;
+  for (std::thread& helper : helpers_)
+    pthread_setaffinity_np(helper.native_handle(), sizeof allowed, &allowed);
+#endif
 }
 
 // As long without a rest as the last one took halves the next.

@@ -41,6 +41,7 @@ class Pool {
   void await_helpers(int pieces);
   void rest_helpers(Clock::time_point now);
   void release_helpers();
+  void keep_helpers_off(int processor);
   void forgive(Clock::time_point now);
 
   // What this step has cost and brought so far.
@@ -70,6 +71,7 @@ class Pool {
   // The caller's own.
   uint64_t phase_ = 0;
   bool helping_ = false;
+  int kept_off_ = -1;  // the processor that helpers may not run on
   Step step_{};
   int64_t helped_ = 0;
   int64_t rests_ = 0;
