@@ -2,9 +2,9 @@
 
 Own code is learned token by token; of general code, the tuned model is to expect what
 the first one did, which asks for nothing where nothing was forgotten. The learning rate
-falls to zero at the end of the time, whatever the machine's speed. On
-the way the weights are judged on files kept for it; the best of those that forget
-little are kept.
+falls to zero at the end of the time, whatever the machine's speed. On the way the
+weights are judged on files kept for it; the best are kept, mixed with the first ones
+until little is forgotten.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ void Pool::begin_step() {
   wake_.notify_all();
 }
 
-// A system that saves power by waking threads where others run already would have a
-// helper wait for its caller's processor through whole steps, until the caller is done.
+// A system that packs threads on few processors would have a helper wait for its
+// caller's processor through whole steps, until the caller is done.
 void Pool::keep_helpers_off(int processor) {
   kept_off_ = processor;
 #if defined(__linux__)
