@@ -7,10 +7,8 @@ went where. CPU seconds are the same however busy the machine is otherwise.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import aiohttp
 import attrs
@@ -18,6 +16,7 @@ import numpy as np
 
 from tabwise_server.backends.http import Endpoint
 from tabwise_server.backends.tabwise import TabwiseBackend
+from tabwise_server.bench.machine import cpu_seconds
 from tabwise_server.capacity.fleet import FleetError, Member
 from tabwise_server.capacity.simulation import ServiceTimes
 from tabwise_server.capacity.throughput import default_source
@@ -88,13 +87,6 @@ async def measure_waits(url: str, times: ServiceTimes, typing: Typing) -> list[f
     ]
 
 
-def cpu_seconds(pid: int) -> float:
-    """What a process has computed so far, user and system (Linux)."""
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    user, system = text.rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
 def _fit(rows: Sequence[Sequence[float]], cpu: Sequence[float]) -> list[float]:
     """Non-negative seconds for each column that best explain `cpu`: by least squares
     over the columns that stay positive."""
@@ -114,7 +106,10 @@ async def _counted(member: Member) -> tuple[float, dict[str, float]]:
     """CPU seconds, and the engine's counters, of a backend now."""
     metrics = await _metrics(member.url)
     counted = {name: metrics[f"tabwise_engine_{name}_total"] for name in COUNTERS}
-    return cpu_seconds(member.process.pid), counted
+    spent = cpu_seconds(member.process.pid)
+    if spent is None:
+        raise FleetError("this system does not say what a process computes")
+    return spent, counted
 
 
 async def _metrics(url: str) -> dict[str, float]:
