@@ -262,7 +262,9 @@ class Engine:
             if not sequence.next_line() or self._overfills(sequence):
                 self._finish(sequence, Finish.LINE)
             return
-        for source, target, tokens, start in sequence.fork(search.alive):
+        for source, target, tokens, start in sequence.fork(
+            search.alive, self._scheduler.lend
+        ):
             self.runner.copy_slot(source.index, target.index, tokens, start)
         if any(self._fills(home) for home in sequence.homes):
             search.give_up()

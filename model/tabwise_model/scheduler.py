@@ -9,7 +9,14 @@ import attrs
 
 from tabwise_model.runners.protocol import Chunk
 from tabwise_model.sequence import Sequence
-from tabwise_model.slots import MIN_SHARED, Placement, SlotTable, common_prefix
+from tabwise_model.slots import (
+    MIN_SHARED,
+    Placement,
+    Scratch,
+    Slot,
+    SlotTable,
+    common_prefix,
+)
 
 MIN_SHARE = 16  # prompt tokens that an owner gets at least, when it gets any
 OLDEST_SHARE = 4  # of an owner's tokens in a step, this part is the oldest prompt's
@@ -98,6 +105,10 @@ class Scheduler:
         sequence.enter(placement, now)
         self._running.append(sequence)
         return Admission(sequence, placement)
+
+    def lend(self, scratch: Scratch) -> Slot:
+        """A slot of those that a sequence was promised."""
+        return self._slots.lend(scratch)
 
     def plan(self) -> list[tuple[Sequence, list[Chunk]]]:
         """The next step's chunks of each sequence that takes part."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from tabwise_model.copying import Copied
 from tabwise_model.healing import TokenIndex
@@ -17,7 +17,7 @@ from tabwise_model.request import (
 from tabwise_model.runners.protocol import Chunk
 from tabwise_model.sampling import Sampler
 from tabwise_model.search import CONTEXT, Hypothesis, LineSearch
-from tabwise_model.slots import Placement, Slot, common_prefix
+from tabwise_model.slots import Placement, Scratch, Slot, common_prefix
 from tabwise_model.stop import StopScanner, columns, find_first, held_back
 
 
@@ -41,7 +41,7 @@ class Sequence:
         self.pending = request.prompt
         self.remaining = len(request.prompt)
         self.slot: Slot | None = None
-        self.scratch: tuple[Slot, ...] = ()
+        self.scratch = Scratch()
         self._index = index
         self.search = self._line_search()
         self._lines: list[Line] = []  # that were found
@@ -102,14 +102,18 @@ class Sequence:
             (*self.request.prompt[-CONTEXT:], *self._written)
         )
 
-    def fork(self, alive: list[Hypothesis]) -> list[tuple[Slot, Slot, int, int]]:
-        """Give each new hypothesis a slot: its parent's, or a copy of it.
+    def fork(
+        self, alive: list[Hypothesis], lend: Callable[[Scratch], Slot]
+    ) -> list[tuple[Slot, Slot, int, int]]:
+        """Give each new hypothesis a slot: its parent's, or a copy of it. lend: gives
+        one more of those that were promised.
 
         Returns the copies to make, (source, target, tokens, of which the target has).
         """
         assert self.slot is not None
         kept = {child.parent for child in alive}
-        spare = [s for s in (self.slot, *self.scratch) if s not in self.homes]
+        mine = (self.slot, *self.scratch.slots)
+        spare = [slot for slot in mine if slot not in self.homes]
         spare += [s for i, s in enumerate(self.homes) if i not in kept]
         homes, copies = [], []
         for child in alive:
@@ -118,7 +122,7 @@ class Sequence:
                 kept.remove(child.parent)
                 homes.append(parent)
                 continue
-            target = spare.pop()
+            target = spare.pop() if spare else lend(self.scratch)
             shared = common_prefix(target.tokens, parent.tokens)
             copies.append((parent, target, len(parent.tokens), shared))
             target.tokens = list(parent.tokens)

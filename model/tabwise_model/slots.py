@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import attrs
 
@@ -14,7 +14,6 @@ MIN_SHARED = 16  # tokens; a shorter common prefix is not worth a copy
 # Of all slots, this part may be scratch: a crowd that searches would else wipe out what
 # every slot holds, and compute each prompt anew (docs/backend.md).
 SCRATCH_SHARE = 4
-
 
 Head = tuple[str, tuple[int, ...]]  # an owner, and how their prompt begins
 
@@ -36,18 +35,26 @@ class Slot:
         del self.tokens[length:]
 
 
+@attrs.define
+class Scratch:
+    """Further slots for one request alone, for as long as it runs. promised: so many
+    more it is sure to get; few are ever needed, so none is emptied beforehand."""
+
+    promised: int = 0
+    slots: list[Slot] = attrs.Factory(list)
+
+
 @attrs.frozen
 class Placement:
     """A slot for a prompt: `cached` of its tokens need not be computed.
 
     copy_from: the slot whose first `cached` tokens are to be copied first, or None.
-    scratch: further slots for this request alone.
     """
 
     slot: Slot
     cached: int
     copy_from: Slot | None
-    scratch: tuple[Slot, ...] = ()
+    scratch: Scratch = attrs.Factory(Scratch)
 
 
 class SlotTable:
@@ -56,12 +63,13 @@ class SlotTable:
     def __init__(self, count: int) -> None:
         self._hold([Slot(index) for index in range(count)])
         self._clock = 0
-        self._scratch = 0  # busy ones that hold no prompt
+        self._scratch = 0  # promised, and taken
+        self._promised = 0
 
     def acquire(
         self, prompt: Sequence[int], scratch: int = 0, owner: str = ""
     ) -> Placement | None:
-        """Take a slot for `prompt` and `scratch` more; None if there is no room.
+        """Take a slot for `prompt`, promise `scratch` more; None if there is no room.
 
         The owner's slot that holds the longest common prefix is taken if it is free and
         the prompt continues most of what it holds; else the prefix is copied from it
@@ -87,7 +95,20 @@ class SlotTable:
     def has_room(self, scratch: int) -> bool:
         """Whether a slot and so many more are free, and not too many are scratch."""
         most = max(scratch, len(self.slots) // SCRATCH_SHARE)
-        return len(self._free) > scratch and self._scratch + scratch <= most
+        enough = len(self._free) > self._promised + scratch
+        return enough and self._scratch + scratch <= most
+
+    def lend(self, scratch: Scratch) -> Slot:
+        """One of those that were promised: the least recently used, emptied."""
+        assert scratch.promised > 0
+        scratch.promised -= 1
+        self._promised -= 1
+        _, slot = self._free.popitem(last=False)
+        slot.busy = True
+        slot.keep(0)
+        self._file(slot, None)
+        scratch.slots.append(slot)
+        return slot
 
     def at_rest(self) -> SlotTable:
         """A table of the same slots in which only what rests now is held."""
@@ -108,18 +129,21 @@ class SlotTable:
         shared = self._shared(prompt, owner).values()
         return max((cached for _, cached in shared), default=0)
 
-    def release(self, slot: Slot, scratch: Iterable[Slot] = ()) -> None:
+    def release(self, slot: Slot, scratch: Scratch | None = None) -> None:
         """The slots may be taken again. The first keeps its tokens for the next
         keystroke; the others are the first to be taken again."""
         slot.busy = False
         self._touch(slot)
         self._free[slot.index] = slot
-        for other in scratch:
+        if scratch is None:
+            return
+        for other in scratch.slots:
             other.keep(0)
             other.busy, other.last_used = False, 0
             self._free[other.index] = other
             self._free.move_to_end(other.index, last=False)
-            self._scratch -= 1
+        self._promised -= scratch.promised
+        self._scratch -= scratch.promised + len(scratch.slots)
 
     def forget(self) -> None:
         """Trust no slot's content any more."""
@@ -156,16 +180,9 @@ class SlotTable:
         self._file(slot, head)
         self._touch(slot)
         del self._free[slot.index]
-        others = tuple(self._take_scratch() for _ in range(scratch))
-        return Placement(slot, cached, source, others)
-
-    def _take_scratch(self) -> Slot:
-        _, slot = self._free.popitem(last=False)
-        slot.busy = True
-        slot.keep(0)
-        self._file(slot, None)
-        self._scratch += 1
-        return slot
+        self._scratch += scratch
+        self._promised += scratch
+        return Placement(slot, cached, source, Scratch(scratch))
 
     def _file(self, slot: Slot, head: Head | None) -> None:
         """Note under what a slot is to be found from now on."""

@@ -159,10 +159,45 @@ def test_a_crowd_of_searches_leaves_most_slots_their_content() -> None:
     while (placement := table.acquire([99] * 20, scratch=3)) is not None:
         crowd.append(placement)
     assert len(crowd) == 1  # four slots, of which three are scratch
-    held = [slot for slot in table.slots if len(slot.tokens) == 20]
-    assert len(held) == 12
-    table.release(crowd[0].slot, crowd[0].scratch)
+    assert count_held(table) == 15  # what is only promised keeps its content
+    scratch = crowd[0].scratch
+    lent = [table.lend(scratch) for _ in range(3)]
+    assert len({slot.index for slot in (crowd[0].slot, *lent)}) == 4
+    assert count_held(table) == 12
+    end(table, crowd[0])
     assert table.acquire([99] * 20, scratch=3) is not None
+
+
+def count_held(table: SlotTable) -> int:
+    return sum(len(slot.tokens) == 20 for slot in table.slots)
+
+
+@given(slots=st.integers(1, 12), data=st.data())
+def test_whoever_was_promised_slots_gets_them(slots: int, data: st.DataObject) -> None:
+    table = SlotTable(slots)
+    maybe = st.booleans()
+    running: list[Placement] = []
+    for step in range(20):
+        placement = table.acquire([step] * 20, data.draw(st.integers(0, 3)))
+        if placement is not None:
+            running.append(placement)
+        for one in running:
+            if one.scratch.promised and data.draw(maybe):
+                table.lend(one.scratch)
+        if data.draw(maybe) and running:
+            end(table, running.pop(0))
+        taken = [s.index for p in running for s in (p.slot, *p.scratch.slots)]
+        assert len(set(taken)) == len(taken)
+    for one in running:
+        while one.scratch.promised:
+            table.lend(one.scratch)
+    for one in running:
+        end(table, one)
+    assert table.acquire([1], scratch=slots - 1) is not None
+
+
+def end(table: SlotTable, placement: Placement) -> None:
+    table.release(placement.slot, placement.scratch)
 
 
 def test_one_search_may_always_run() -> None:
@@ -170,5 +205,5 @@ def test_one_search_may_always_run() -> None:
     first = table.acquire(HEAD, scratch=3)
     assert first is not None
     assert table.acquire(HEAD, scratch=3) is None
-    table.release(first.slot, first.scratch)
+    end(table, first)
     assert table.acquire(HEAD, scratch=3) is not None
