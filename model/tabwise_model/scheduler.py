@@ -97,7 +97,7 @@ class Scheduler:
             return None
         request = sequence.request
         placement = self._slots.acquire(
-            request.prompt, sequence.scratch_wanted, request.owner
+            request.prompt, sequence.scratch_wanted, request.owner, request.session
         )
         if placement is None:
             return None

@@ -14,19 +14,26 @@ MIN_SHARED = 16  # tokens; a shorter common prefix is not worth a copy
 # Of all slots, this part may be scratch: a crowd that searches would else wipe out what
 # every slot holds, and compute each prompt anew (docs/backend.md).
 SCRATCH_SHARE = 4
+# A slot whose session has a newer one is as old as others in so many times the turns:
+# nobody types on there.
+LEFT_AGES = 8
 
 Head = tuple[str, tuple[int, ...]]  # an owner, and how their prompt begins
+Session = tuple[str, str]  # an owner, and their session
 
 
 @attrs.define
 class Slot:
     """One slot's bookkeeping. tokens: those whose keys and values are valid. owner: who
-    alone may use them. head: of the prompt that it was taken for last."""
+    alone may use them. head: of the prompt that it was taken for last. session: whose
+    newest it is, if anybody's; left: it is empty, or its session has a newer one."""
 
     index: int
     tokens: list[int] = attrs.Factory(list)
     owner: str = ""
     head: Head | None = None
+    session: Session | None = None
+    left: bool = True
     busy: bool = False
     last_used: int = 0  # the table's clock when it was last acquired or released
 
@@ -58,7 +65,8 @@ class Placement:
 
 
 class SlotTable:
-    """All slots of a runner; least recently used first to go."""
+    """All slots of a runner; least recently used first to go, and those that a session
+    has left long before those that one may come back to."""
 
     def __init__(self, count: int) -> None:
         self._hold([Slot(index) for index in range(count)])
@@ -67,7 +75,11 @@ class SlotTable:
         self._promised = 0
 
     def acquire(
-        self, prompt: Sequence[int], scratch: int = 0, owner: str = ""
+        self,
+        prompt: Sequence[int],
+        scratch: int = 0,
+        owner: str = "",
+        session: str | None = None,
     ) -> Placement | None:
         """Take a slot for `prompt`, promise `scratch` more; None if there is no room.
 
@@ -78,8 +90,9 @@ class SlotTable:
         """
         if not self.has_room(scratch):
             return None
-        take = functools.partial(self._take, _head(prompt, owner), scratch)
-        oldest = next(iter(self._free.values()))
+        whose = None if session is None else (owner, session)
+        take = functools.partial(self._take, _head(prompt, owner), whose, scratch)
+        oldest = self._oldest()
         shared = self._shared(prompt, owner)
         if not shared:
             return take(oldest, 0, None)
@@ -95,7 +108,8 @@ class SlotTable:
     def has_room(self, scratch: int) -> bool:
         """Whether a slot and so many more are free, and not too many are scratch."""
         most = max(scratch, len(self.slots) // SCRATCH_SHARE)
-        enough = len(self._free) > self._promised + scratch
+        free = len(self._free) + len(self._left)
+        enough = free > self._promised + scratch
         return enough and self._scratch + scratch <= most
 
     def lend(self, scratch: Scratch) -> Slot:
@@ -103,10 +117,10 @@ class SlotTable:
         assert scratch.promised > 0
         scratch.promised -= 1
         self._promised -= 1
-        _, slot = self._free.popitem(last=False)
-        slot.busy = True
+        slot = self._oldest()
+        self._occupy(slot)
         slot.keep(0)
-        self._file(slot, None)
+        self._file(slot, None, None)
         scratch.slots.append(slot)
         return slot
 
@@ -134,14 +148,14 @@ class SlotTable:
         keystroke; the others are the first to be taken again."""
         slot.busy = False
         self._touch(slot)
-        self._free[slot.index] = slot
+        self._queue(slot)[slot.index] = slot
         if scratch is None:
             return
         for other in scratch.slots:
             other.keep(0)
             other.busy, other.last_used = False, 0
-            self._free[other.index] = other
-            self._free.move_to_end(other.index, last=False)
+            self._left[other.index] = other
+            self._left.move_to_end(other.index, last=False)
         self._promised -= scratch.promised
         self._scratch -= scratch.promised + len(scratch.slots)
 
@@ -153,12 +167,29 @@ class SlotTable:
     def _hold(self, slots: list[Slot]) -> None:
         """Begin with these, none of which is busy."""
         self.slots = slots
-        order = sorted(slots, key=_LAST_USED)
-        self._free = OrderedDict((slot.index, slot) for slot in order)
+        # The free ones, least recently used first; by index, as are the others.
+        self._free: OrderedDict[int, Slot] = OrderedDict()
+        self._left: OrderedDict[int, Slot] = OrderedDict()
         self._by_head: dict[Head, dict[int, Slot]] = {}
-        for slot in slots:
+        self._newest: dict[Session, Slot] = {}
+        for slot in sorted(slots, key=_LAST_USED):
+            self._queue(slot)[slot.index] = slot
             if slot.head is not None:
                 self._by_head.setdefault(slot.head, {})[slot.index] = slot
+            if slot.session is not None:
+                self._newest[slot.session] = slot
+
+    def _queue(self, slot: Slot) -> OrderedDict[int, Slot]:
+        """Where it waits when it is free."""
+        return self._left if slot.left else self._free
+
+    def _oldest(self) -> Slot:
+        """The free slot to take first."""
+        queues = (self._left, self._free)
+        return max((next(iter(q.values())) for q in queues if q), key=self._age)
+
+    def _age(self, slot: Slot) -> int:
+        return (self._clock - slot.last_used) * (LEFT_AGES if slot.left else 1)
 
     def _shared(self, prompt: Sequence[int], owner: str) -> dict[int, tuple[Slot, int]]:
         """By its index, what a slot holds of a prompt of `owner`, if that is any."""
@@ -169,23 +200,32 @@ class SlotTable:
         return {slot.index: (slot, cached) for slot, cached in shared if cached}
 
     def _take(
-        self, head: Head, scratch: int, slot: Slot, cached: int, source: Slot | None
+        self,
+        head: Head,
+        session: Session | None,
+        scratch: int,
+        slot: Slot,
+        cached: int,
+        source: Slot | None,
     ) -> Placement:
-        slot.busy = True  # first: what a slot at rest says is true at any time
+        self._occupy(slot)
         slot.owner = head[0]
         if source is not None:
             slot.tokens = source.tokens[:cached]
         else:
             slot.keep(cached)
-        self._file(slot, head)
+        self._file(slot, head, session)
         self._touch(slot)
-        del self._free[slot.index]
         self._scratch += scratch
         self._promised += scratch
         return Placement(slot, cached, source, Scratch(scratch))
 
-    def _file(self, slot: Slot, head: Head | None) -> None:
-        """Note under what a slot is to be found from now on."""
+    def _occupy(self, slot: Slot) -> None:
+        slot.busy = True  # first: what a slot at rest says is true at any time
+        del self._queue(slot)[slot.index]
+
+    def _file(self, slot: Slot, head: Head | None, session: Session | None) -> None:
+        """Note under what a busy slot is to be found from now on, and whose it is."""
         if slot.head is not None:
             beside = self._by_head[slot.head]
             del beside[slot.index]
@@ -194,6 +234,20 @@ class SlotTable:
         slot.head = head
         if head is not None:
             self._by_head.setdefault(head, {})[slot.index] = slot
+        if slot.session is not None:
+            del self._newest[slot.session]
+        if session is not None and session in self._newest:
+            self._leave(self._newest[session])
+        slot.session, slot.left = session, head is None
+        if session is not None:
+            self._newest[session] = slot
+
+    def _leave(self, slot: Slot) -> None:
+        """Its session has a newer one."""
+        if not slot.busy:
+            del self._free[slot.index]
+            self._left[slot.index] = slot
+        slot.session, slot.left = None, True
 
     def _touch(self, slot: Slot) -> None:
         self._clock += 1

@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabwise_model.slots import Placement, Slot, SlotTable, common_prefix
+from tabwise_model.slots import (
+    LEFT_AGES,
+    Placement,
+    Slot,
+    SlotTable,
+    common_prefix,
+)
 
 TOKENS = st.lists(st.integers(0, 2), max_size=40)
 
@@ -17,15 +23,15 @@ def test_the_common_prefix_is_the_longest(
     assert length in (len(a), len(b)) or a[length] != b[length]
 
 
-def fill(table: SlotTable, prompt: list[int]) -> Slot:
+def fill(table: SlotTable, prompt: list[int], session: str | None = None) -> Slot:
     """Take a slot for `prompt` as if it were computed."""
-    placement = take(table, prompt)
+    placement = take(table, prompt, session)
     placement.slot.tokens = list(prompt)
     return placement.slot
 
 
-def take(table: SlotTable, prompt: list[int]) -> Placement:
-    placement = table.acquire(prompt)
+def take(table: SlotTable, prompt: list[int], session: str | None = None) -> Placement:
+    placement = table.acquire(prompt, session=session)
     assert placement is not None
     return placement
 
@@ -151,6 +157,42 @@ def test_a_placement_never_promises_what_is_not_held(
         busy.append(placement.slot)
 
 
+def test_what_a_session_has_left_goes_before_what_others_type_in() -> None:
+    table = SlotTable(4)
+    for n, session in enumerate(("a", "b", "c")):
+        table.release(fill(table, [n] * 20, session))
+    table.release(fill(table, [8] * 20, "c"))  # c is elsewhere: its first slot is left
+    table.release(fill(table, [9] * 20, "d"))
+    assert [table.held([n] * 21) for n in (0, 1, 2, 8, 9)] == [20, 20, 0, 20, 20]
+
+
+def test_what_nobody_asked_for_in_long_goes_before_what_a_session_has_just_left() -> (
+    None
+):
+    table = SlotTable(4)
+    table.release(fill(table, [0] * 20, "a"))
+    for _ in range(LEFT_AGES):
+        for n, session in ((1, "b"), (2, "c")):
+            table.release(fill(table, [n] * 20, session))
+    table.release(fill(table, [8] * 20, "c"))
+    table.release(fill(table, [9] * 20, "d"))
+    assert [table.held([n] * 21) for n in (0, 1, 2, 8, 9)] == [0, 20, 20, 20, 20]
+
+
+def test_a_session_that_comes_back_finds_what_it_had_left() -> None:
+    table = SlotTable(3)
+    there, here = fill(table, [1] * 20, "a"), fill(table, [2] * 20, "a")
+    table.release(there)
+    table.release(here)
+    back = table.acquire([1] * 21, session="a")
+    assert back is not None
+    assert (back.slot, back.cached) == (there, 20)
+    table.release(back.slot)
+    fill(table, [3] * 20, "b")  # takes the empty one
+    fill(table, [4] * 20, "c")
+    assert [table.held([n] * 21) for n in (1, 2)] == [20, 0]
+
+
 def test_a_crowd_of_searches_leaves_most_slots_their_content() -> None:
     table = SlotTable(16)
     for n in range(16):
@@ -178,7 +220,9 @@ def test_whoever_was_promised_slots_gets_them(slots: int, data: st.DataObject) -
     maybe = st.booleans()
     running: list[Placement] = []
     for step in range(20):
-        placement = table.acquire([step] * 20, data.draw(st.integers(0, 3)))
+        session = data.draw(st.sampled_from((None, "a", "b")))
+        scratch = data.draw(st.integers(0, 3))
+        placement = table.acquire([step] * 20, scratch, session=session)
         if placement is not None:
             running.append(placement)
         for one in running:

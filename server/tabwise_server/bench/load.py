@@ -1,4 +1,4 @@
-"""Many typing users against one real `tabwise serve`, on this machine.
+"""Many typing users against real `tabwise serve`s, on this machine.
 
 Open loop: every request has its time on a schedule made beforehand, and its latency
 counts from that time, whatever the server or this generator were doing. The next
@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
+import math
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,17 +50,24 @@ logger = logging.getLogger(__name__)
 
 WARM_S = 20.0  # before what is counted: each file is read for the first time
 LAST_S = 2.0  # for the last answers
-MAX_USERS, MAX_SECONDS = 2_000, 600.0
+MAX_USERS, MAX_SECONDS, MAX_BACKENDS = 2_000, 600.0, 64
 SEARCH_SLOTS = 64
 
 
 async def measure(
-    users: int, seconds: float, flags: Sequence[str] = (), seed: int = 1
+    users: int, seconds: float, seed: int = 1, backends: int = 1
 ) -> LoadReport:
-    """Measure `users` people for `seconds`, on a server of its own."""
-    with_slots = ["--slots", str(slots_for(users)), *flags]
-    async with tabwise_serve(with_slots) as served:
-        return await load(served, users, seconds, seed)
+    """Measure `users` people for `seconds`, on servers of its own; where there are
+    several, each computes on one thread."""
+    flags = ["--slots", str(slots_for(math.ceil(users / backends)))]
+    if backends > 1:
+        flags += ["--threads", "1"]
+    async with contextlib.AsyncExitStack() as stack:
+        fleet = [
+            await stack.enter_async_context(tabwise_serve(flags))
+            for _ in range(backends)
+        ]
+        return await load(fleet, users, seconds, seed)
 
 
 def slots_for(users: int) -> int:
@@ -65,35 +75,45 @@ def slots_for(users: int) -> int:
     return users + SEARCH_SLOTS
 
 
-async def load(served: Served, users: int, seconds: float, seed: int) -> LoadReport:
-    """Drive a running server; the first WARM_S are not counted."""
+async def load(
+    fleet: Sequence[Served], users: int, seconds: float, seed: int
+) -> LoadReport:
+    """Drive running servers, to which the users are dealt out; the first WARM_S are not
+    counted."""
     texts = sources(users)
     loop = asyncio.get_running_loop()
     begins = loop.time() + 0.5
     people = [
         User(served.url, text, begins, list(_schedule(text, seconds, seed, n)))
-        for n, text in enumerate(texts)
+        for n, (text, served) in enumerate(zip(texts, cycle(fleet), strict=False))
     ]
     running = [asyncio.create_task(person.run()) for person in people]
     await asyncio.sleep(begins + WARM_S - loop.time())
-    ours, theirs = time.process_time(), cpu_seconds(served.pid)
-    await asyncio.gather(*running)
-    took_s = loop.time() - begins - WARM_S
+    ours, theirs = time.process_time(), _sum(cpu_seconds, fleet)
+    await asyncio.sleep(begins + WARM_S + seconds - loop.time())
     ours = time.process_time() - ours
-    theirs_after = cpu_seconds(served.pid)
+    theirs_after = _sum(cpu_seconds, fleet)
+    await asyncio.gather(*running)
     outcomes = [one for person in people for one in person.outcomes]
     return summarise(
         outcomes,
         users=users,
         seconds=seconds,
         from_memory=sum(person.from_memory for person in people),
-        generator_cpu=round(ours / took_s, 2),
+        generator_cpu=round(ours / seconds, 2),
         server_cpu_s=None
         if theirs is None or theirs_after is None
         else theirs_after - theirs,
-        server_mb=resident_mb(served.pid),
+        server_mb=_sum(resident_mb, fleet),
         machine=describe_machine(),
     )
+
+
+def _sum(what: Callable[[int], float | None], fleet: Sequence[Served]) -> float | None:
+    """Of all processes; None where one cannot be told."""
+    found = [what(served.pid) for served in fleet]
+    known = [one for one in found if one is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def _schedule(text: str, seconds: float, seed: int, number: int) -> list[Ask]:
@@ -231,6 +251,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, default=30.0, help="counted time of each measurement"
     )
     parser.add_argument("--seed", type=int, default=1, help="of everybody's typing")
+    parser.add_argument(
+        "--backends",
+        type=int,
+        default=1,
+        help="processes that share the users; several have one thread each",
+    )
     parser.add_argument("--out", type=Path, help="write JSON here, PNG beside it")
 
 
@@ -244,12 +270,18 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadRequest(
             f"seconds must be 0..{MAX_SECONDS:g}, got {arguments.seconds:g}"
         )
+    if not 1 <= arguments.backends <= MAX_BACKENDS:
+        raise BadRequest(
+            f"backends must be 1..{MAX_BACKENDS}, got {arguments.backends}"
+        )
     if arguments.curve and arguments.out:
         require_matplotlib()
     reports = []
     print(HEADER, flush=True)
     for count in counts:
-        report = asyncio.run(measure(count, arguments.seconds, seed=arguments.seed))
+        report = asyncio.run(
+            measure(count, arguments.seconds, arguments.seed, arguments.backends)
+        )
         reports.append(report)
         print(row(report), flush=True)
     limit = users_at_goal(reports)

@@ -31,8 +31,7 @@ def resident_mb(pid: int) -> float | None:
 
 def cpu_seconds(pid: int) -> float | None:
     """Processor time that a process has used, by the scheduler's clock (Linux); None
-    where the system does not say. `/proc/PID/stat` counts ticks: of a process that
-    sleeps and wakes often it made 2.0 cores out of 1.3."""
+    where the system does not say."""
     try:
         return time.clock_gettime(~pid << 3 | SCHEDULED)
     except (AttributeError, OSError):

@@ -33,7 +33,7 @@ async def soak(users: int, seconds: float, seed: int = 1) -> SoakReport:
     """Drive a server of its own for `seconds`, looking at its memory on the way."""
     async with tabwise_serve(["--slots", str(slots_for(users))]) as served:
         watching = asyncio.create_task(_watch(served.pid, seconds / SAMPLES))
-        report = await load(served, users, seconds, seed)
+        report = await load([served], users, seconds, seed)
         watching.cancel()
         samples = await watching
     return SoakReport(load=report, samples=samples, slope_mb_per_hour=slope(samples))

@@ -44,16 +44,19 @@ class Ask:
 
 
 def asks(text: str, seconds: float, rng: random.Random) -> Iterator[Ask]:
-    """When one user's editor asks, and where, for so many seconds."""
+    """When one user's editor asks, and where, for so many seconds; in a burst too, time
+    is up for everybody at once, so that the load is the same until then."""
     now = rng.uniform(0, KEY_MEAN_S * BURST_KEYS + PAUSE_LEAST_S + PAUSE_MORE_S)
     cursor, after = _passage(text, rng)
     while now < seconds:
         for _ in range(_burst(rng)):
+            if now >= seconds:
+                return
             gap = key_gap(rng)
             cursor = _next_key(text, cursor)
             if cursor >= after:
                 cursor, after = _passage(text, rng)
-            if gap > EDITOR_WAIT_S:
+            if EDITOR_WAIT_S < min(gap, seconds - now):
                 yield Ask(now + EDITOR_WAIT_S, cursor, after)
             now += gap
         now += PAUSE_LEAST_S + rng.expovariate(1 / PAUSE_MORE_S)
