@@ -157,9 +157,9 @@ void choose_among_all(const float* shares, int vocab, float least, int width,
                       TabwiseChosen& chosen) {
   for (int first = 0; first < vocab; first += TOGETHER) {
     const int last = std::min(first + TOGETHER, vocab);
-    float largest = 0;
-    for (int i = first; i < last; ++i) largest = std::max(largest, shares[i]);
-    if (largest <= least) continue;
+    int any = 0;  // several are compared at once, as the largest would not be
+    for (int i = first; i < last; ++i) any |= shares[i] > least;
+    if (!any) continue;
     for (int i = first; i < last; ++i)
       if (shares[i] > least) insert(chosen, width, i, shares[i]);
   }

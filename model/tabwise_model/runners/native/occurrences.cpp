@@ -5,6 +5,8 @@
 
 namespace {
 
+constexpr int TOGETHER = 64;  // tokens that are looked over at once
+
 // How many of the `length` tokens that end in `context` agree with those that end at `at`.
 int agreement(const int32_t* at, const int32_t* context, int length) {
   int same = 0;
@@ -20,11 +22,17 @@ int tabwise_occurrences(const int32_t* text, int length, const int32_t* context,
   int found = 0;
   const int32_t newest = context[context_length - 1];
   const int most = std::min(longest, context_length);
-  for (int at = 0; at + 1 < length; ++at) {
-    if (text[at] != newest || text[at + 1] == gap) continue;
-    const int before = std::min(most, at + 1);
-    after[found] = text[at + 1];
-    agreed[found++] = agreement(text + at, context + context_length - before, before);
+  for (int first = 0; first + 1 < length; first += TOGETHER) {
+    const int last = std::min(first + TOGETHER, length - 1);
+    int any = 0;
+    for (int at = first; at < last; ++at) any |= text[at] == newest;
+    if (!any) continue;
+    for (int at = first; at < last; ++at) {
+      if (text[at] != newest || text[at + 1] == gap) continue;
+      const int before = std::min(most, at + 1);
+      after[found] = text[at + 1];
+      agreed[found++] = agreement(text + at, context + context_length - before, before);
+    }
   }
   return found;
 }
