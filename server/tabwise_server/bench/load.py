@@ -94,6 +94,7 @@ async def load(
     ours = time.process_time() - ours
     theirs_after = _sum(cpu_seconds, fleet)
     await asyncio.gather(*running)
+    megabytes = _sum(resident_mb, fleet)
     outcomes = [one for person in people for one in person.outcomes]
     return summarise(
         outcomes,
@@ -104,7 +105,7 @@ async def load(
         server_cpu_s=None
         if theirs is None or theirs_after is None
         else theirs_after - theirs,
-        server_mb=_sum(resident_mb, fleet),
+        server_mb=megabytes and round(megabytes, 1),
         machine=describe_machine(),
     )
 
