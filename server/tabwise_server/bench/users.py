@@ -56,7 +56,7 @@ def asks(text: str, seconds: float, rng: random.Random) -> Iterator[Ask]:
             cursor = _next_key(text, cursor)
             if cursor >= after:
                 cursor, after = _passage(text, rng)
-            if EDITOR_WAIT_S < min(gap, seconds - now):
+            if min(gap, seconds - now) > EDITOR_WAIT_S:
                 yield Ask(now + EDITOR_WAIT_S, cursor, after)
             now += gap
         now += PAUSE_LEAST_S + rng.expovariate(1 / PAUSE_MORE_S)
