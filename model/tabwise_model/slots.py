@@ -11,8 +11,8 @@ import attrs
 
 FIRST_STRIDE = 4  # tokens that are compared first
 MIN_SHARED = 16  # tokens; a shorter common prefix is not worth a copy
-# Of all slots, this part may be scratch: a crowd that searches would else wipe out what
-# every slot holds, and compute each prompt anew (docs/backend.md).
+# Of all slots, this part may be scratch: if a crowd's searches all forked, they would
+# else wipe out what every slot holds.
 SCRATCH_SHARE = 4
 # A slot whose session has a newer one is as old as others in so many times the turns:
 # nobody types on there.
