@@ -53,6 +53,13 @@ def test_cancelled_requests_do_not_make_a_server_look_fast() -> None:
     assert quantile(fast + given_up, 0.5) == 10
 
 
+def test_a_server_that_refuses_quickly_is_not_fast() -> None:
+    answered, refused = Outcome(0.010, "answered"), Outcome(0.001, "failed")
+    assert quantile([answered] * 90 + [refused] * 10, 0.95) is None
+    assert quantile([answered] * 90 + [refused] * 10, 0.5) == 10
+    assert quantile([answered] * 96 + [refused] * 4, 0.95) == 10
+
+
 @pytest.mark.slow
 def test_keystrokes_are_measured_beside_llama_cpp(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -2,12 +2,21 @@
 
 import contextlib
 import math
+import random
 
 import pytest
 
 from support.backend import HeldRunner, running_backend
 from tabwise_server.errors import Overloaded, TooMany
-from tabwise_server.serving.admission.limits import Limits, Place, Places, Rates
+from tabwise_server.serving.admission.limits import (
+    LATE_S,
+    LEAST_ROOM,
+    LOST,
+    Limits,
+    Place,
+    Places,
+    Rates,
+)
 
 
 def places(requests: int = 10, tokens: int = 10_000, **more: int) -> Places:
@@ -70,6 +79,52 @@ def test_what_is_refused_holds_nothing() -> None:
     house.reserve("bob", 10).release()
     place.release()
     assert (house.taken, house.tokens) == (0, 0)
+
+
+def test_where_nobody_waits_for_answers_there_is_room_for_fewer() -> None:
+    now = [0.0]
+    house = Places(Limits(requests=40, tokens=10_000), lambda: now[0])
+
+    def one(after_s: float) -> Place:
+        place = house.reserve("ann", 10)
+        now[0] += after_s
+        place.release()
+        return place
+
+    one(LATE_S / 2).unanswered()
+    assert house.room == 40  # has changed their mind
+    one(2 * LATE_S).unanswered()
+    one(2 * LATE_S).unanswered()
+    assert house.room == 40 - 2 * LOST > LEAST_ROOM
+    assert len(take_all(house, "ann")) == house.room
+    assert house.full
+    for _ in range(20):
+        place = Place(house, "ann", since=0.0, requests=1)
+        place.unanswered()
+    assert house.room == LEAST_ROOM
+    place.answered()
+    assert house.room == LEAST_ROOM + 1
+    for _ in range(40):
+        place.answered()
+    assert house.room == 40
+
+
+def test_a_small_house_stays_as_it_is() -> None:
+    house = places(requests=2)
+    Place(house, "ann", since=-1.0, requests=1).unanswered()
+    assert house.room == 2
+
+
+@pytest.mark.parametrize(("lost", "full"), [(0.05, True), (0.15, False)])
+def test_one_in_eleven_may_be_lost(lost: float, full: bool) -> None:
+    house, dice = places(requests=128), random.Random(0)
+    place = Place(house, "ann", since=-1.0, requests=1)
+    for _ in range(5_000):
+        if dice.random() < lost:
+            place.unanswered()
+        else:
+            place.answered()
+    assert (house.room > 64) is full
 
 
 def test_a_minute_of_requests_refills_evenly() -> None:

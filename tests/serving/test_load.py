@@ -15,7 +15,7 @@ from support.backend import (
     until,
 )
 from tabwise_model.request import GenerationRequest
-from tabwise_server.serving.admission.limits import Draining
+from tabwise_server.serving.admission.limits import LATE_S, LOST, Draining
 from tabwise_server.serving.engine.model import ServedModel
 from tabwise_server.serving.question import Question
 from tabwise_server.wire import CompletionRequest, unstructure
@@ -100,6 +100,49 @@ async def test_a_full_house_says_when_to_come_back() -> None:
         label = 'tabwise_rejected_requests_total{reason="overloaded"}'
         assert await backend.metric(label) == 1
         assert (await backend.post(OURS, body()))[0] == 200
+
+
+async def test_a_house_that_clients_leave_unanswered_lets_fewer_in() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, max_queue=60) as backend:
+        places = backend.service.places
+        runner.hold()
+        tasks = [ask(backend, body(f"{n}", new_tokens=1)) for n in range(60)]
+        await until(lambda: places.taken == 60)
+        await asyncio.sleep(2 * LATE_S)
+        for task in tasks[:4]:
+            task.cancel()
+        await until(lambda: places.taken == 56)
+        assert await backend.metric("tabwise_places") == places.room == 60 - 4 * LOST
+        assert (await backend.post(OURS, body()))[0] == 503
+        runner.release()
+        answers = await asyncio.gather(*tasks[4:])
+        assert {status for status, _ in answers} == {200}
+        assert places.room == 60
+        assert (await backend.post(OURS, body(new_tokens=1)))[0] == 200
+
+
+async def test_so_does_one_that_answers_after_the_deadline() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner, max_queue=40) as backend:
+        runner.hold()
+        late = body(deadline_ms=1500 * LATE_S)
+        assert (await backend.post(OURS, late))[0] == 504
+        assert backend.service.places.room == 40 - LOST
+        runner.release()
+
+
+async def test_who_has_not_sent_all_does_not_wait_for_an_answer() -> None:
+    async with running_backend(HeldRunner(), max_queue=40) as backend:
+        host, port = backend.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"POST {OURS} HTTP/1.1\r\nHost: x\r\n".encode())
+        writer.write(b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+        await until(lambda: backend.service.places.taken == 1)
+        await asyncio.sleep(2 * LATE_S)
+        writer.close()
+        await until(lambda: backend.service.places.taken == 0)
+        assert backend.service.places.room == 40
 
 
 async def test_a_full_house_refuses_before_it_reads() -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from support.backend import HeldRunner, running_backend, until
 from tabwise_model.request import Generation, Progress
+from tabwise_server.serving.admission.limits import LATE_S
 from tabwise_server.serving.apis.streaming import Piece, answer_events
 
 
@@ -56,6 +57,22 @@ async def test_a_client_that_does_not_read_is_sent_away_and_its_work_stops(
             await until(lambda: counters.cancelled == 1)
         assert backend.service.places.taken == 0
         assert await backend.metric("tabwise_client_disconnects_total") == 1
+
+
+async def test_who_leaves_a_stream_that_has_begun_has_not_waited_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(self: web.StreamResponse, data: bytes) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(web.StreamResponse, "write", never)
+    async with running_backend(HeldRunner(), max_queue=40) as backend:
+        body = {"prompt": "x = ", "stream": True, "temperature": 0}
+        async with backend.http.post(f"{backend.url}/v1/completions", json=body):
+            await asyncio.sleep(2 * LATE_S)
+        await until(lambda: backend.service.places.taken == 0)
+        assert await backend.metric("tabwise_client_disconnects_total") == 1
+        assert backend.service.places.room == 40
 
 
 async def _no_response(request: web.Request) -> web.StreamResponse:

@@ -14,3 +14,4 @@ SETTINGS = web.AppKey("settings", ServeSettings)
 HOUSE = web.AppKey("house", House)
 KEYS = web.AppKey("keys", Keys)
 CALLER = web.RequestKey("caller", str)  # whose key a request brought
+TOLD = web.RequestKey("told", bool)  # some of the answer, as it grows

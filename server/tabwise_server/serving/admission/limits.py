@@ -11,6 +11,11 @@ import attrs
 from tabwise_server.errors import Overloaded, TooMany
 
 SHARE = 3  # where there are others: of a caller's places, to each that is free
+# Room grows by one for each that was answered, shrinks by LOST for each that was not
+# after so long: so of those let in, one in eleven is computed for nobody at most. Who
+# leaves sooner has changed their mind.
+LOST, LATE_S = 10, 0.1
+LEAST_ROOM = 16
 
 
 class Draining(Overloaded):
@@ -33,10 +38,11 @@ class Limits:
 
 @attrs.define
 class Place:
-    """What one request holds until it is released."""
+    """What one request holds until it is released. since: by the places' clock."""
 
     places: Places
     caller: str
+    since: float
     requests: int = 0
     tokens: int = 0
 
@@ -49,14 +55,30 @@ class Place:
     def release(self) -> None:
         self.places.give_back(self)
 
+    def answered(self) -> None:
+        """Whoever waits has what they asked for."""
+        self.places.make_room(self.requests)
+
+    def unanswered(self) -> None:
+        """They have left, or the deadline has passed."""
+        if self.places.clock() - self.since > LATE_S:
+            self.places.make_room(-LOST * self.requests)
+
 
 class Places:
-    """A bounded number of requests and prompt tokens, for all and for each caller."""
+    """A bounded number of requests and prompt tokens, for all and for each caller.
+
+    room: requests that there are places for now. Who types on leaves a slow server
+    before its answer, so that one that lets everybody in computes for nobody; with
+    room for fewer it answers those in time.
+    """
 
     def __init__(
         self, limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.limits = limits
+        self.clock = clock
+        self.room = limits.requests
         self.taken = 0
         self.tokens = 0
         self.draining = False
@@ -70,7 +92,7 @@ class Places:
         Draining or Overloaded for what is ours."""
         if self.draining:
             raise Draining("the server is shutting down; try another")
-        place = Place(self, caller)
+        place = Place(self, caller, self.clock())
         place.widen(1, tokens)
         if self._rates is not None:
             try:
@@ -79,6 +101,15 @@ class Places:
                 place.release()
                 raise
         return place
+
+    @property
+    def full(self) -> bool:
+        return self.taken >= self.room
+
+    def make_room(self, more: int) -> None:
+        """Have room for so many more, or fewer, within bounds."""
+        most = self.limits.requests
+        self.room = min(max(self.room + more, min(LEAST_ROOM, most)), most)
 
     def take(self, caller: str, requests: int, tokens: int) -> None:
         wanted = self._held[caller] + requests
@@ -106,10 +137,10 @@ class Places:
     def _check_house(self, wanted: int, requests: int, tokens: int) -> None:
         """Whether there is room. Where there are several callers, the fewer places are
         free the fewer one of them may hold, so that there is always one for another."""
-        free = self.limits.requests - self.taken
-        if requests > self.limits.requests:
+        free = self.room - self.taken
+        if requests > self.room:
             raise Overloaded(
-                f"all {self.limits.requests} places are taken; try again in a second"
+                f"all {self.room} places are taken; try again in a second"
             )
         if self.crowded() and wanted > max(1, SHARE * free):
             raise Overloaded(

@@ -30,8 +30,7 @@ class House:
 
     @property
     def full(self) -> bool:
-        places = self._places
-        return places.taken >= places.limits.requests and not places.draining
+        return self._places.full and not self._places.draining
 
     def count(self) -> None:
         """One more request that was refused."""

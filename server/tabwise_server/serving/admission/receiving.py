@@ -12,10 +12,10 @@ from typing import Any
 import attrs
 from aiohttp import web
 
-from tabwise_server.errors import BadRequest, TooLarge
+from tabwise_server.errors import BadRequest, DeadlineExceeded, TooLarge
 from tabwise_server.serving.admission.callers import ANYONE
 from tabwise_server.serving.admission.limits import Place
-from tabwise_server.serving.app_keys import CALLER, SERVICE, SETTINGS
+from tabwise_server.serving.app_keys import CALLER, SERVICE, SETTINGS, TOLD
 from tabwise_server.serving.question import Asker
 from tabwise_server.wire import MAX_DEADLINE_MS, MAX_NAME
 
@@ -76,8 +76,9 @@ async def a_place(request: web.Request) -> AsyncIterator[Ticket]:
 
 @contextlib.contextmanager
 def holding_place(request: web.Request) -> Iterator[Place]:
-    """Hold a place for as many tokens as the body can have, which is not yet read.
-    Raises TooMany or Overloaded."""
+    """Hold a place for as many tokens as the body can have, which is not yet read, and
+    tell it how that ended: who has not sent all, or was told some, does not wait for
+    us. Raises TooMany or Overloaded."""
     service = request.app[SERVICE]
     length = request.content_length
     window = service.context_tokens
@@ -85,6 +86,11 @@ def holding_place(request: web.Request) -> Iterator[Place]:
     place = service.places.reserve(request.get(CALLER, ANYONE), tokens)
     try:
         yield place
+        place.answered()
+    except (asyncio.CancelledError, ConnectionResetError, DeadlineExceeded):
+        if TOLD not in request and request.content.is_eof():
+            place.unanswered()
+        raise
     finally:
         place.release()
 

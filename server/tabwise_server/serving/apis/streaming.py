@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tabwise_model.request import Generation, Progress
 from tabwise_server.errors import TabwiseError
-from tabwise_server.serving.app_keys import SETTINGS
+from tabwise_server.serving.app_keys import SETTINGS, TOLD
 
 # Begins a generation, given what it is to call in the engine's thread.
 Start = Callable[[Callable[[Progress], None]], Coroutine[Any, Any, Generation]]
@@ -123,6 +123,7 @@ async def _begin(request: web.Request) -> web.StreamResponse:
         }
     )
     await response.prepare(request)
+    request[TOLD] = True
     return response
 
 

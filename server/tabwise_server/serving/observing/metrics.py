@@ -41,7 +41,7 @@ class Metrics:
     def __init__(self, keeper: Keeper, cache: AnswerCache, places: Places) -> None:
         self._registry = CollectorRegistry()
         for name, text, read in (
-            ("tabwise_places", "Requests that there is room for", "limits.requests"),
+            ("tabwise_places", "Requests that there is room for", "room"),
             ("tabwise_places_taken", "Requests in the house", "taken"),
             ("tabwise_places_tokens", "Prompt tokens they may have", "tokens"),
         ):
