@@ -11,10 +11,10 @@ import attrs
 from tabwise_server.errors import Overloaded, TooMany
 
 SHARE = 3  # where there are others: of a caller's places, to each that is free
-# Room grows by one for each that was answered, shrinks by LOST for each that was not
-# after so long: so of those let in, one in eleven is computed for nobody at most. Who
-# leaves sooner has changed their mind.
-LOST, LATE_S = 10, 0.1
+# There is room for one fewer for each that was left unanswered after so long, for so
+# much more for each answer: so of those let in, about one in nine is computed for
+# nobody at the most. Who leaves sooner has changed their mind.
+LATE_S, ROOM_EACH = 0.1, 1 / 8
 LEAST_ROOM = 16
 
 
@@ -57,12 +57,12 @@ class Place:
 
     def answered(self) -> None:
         """Whoever waits has what they asked for."""
-        self.places.make_room(self.requests)
+        self.places.make_room(self.requests * ROOM_EACH)
 
     def unanswered(self) -> None:
         """They have left, or the deadline has passed."""
         if self.places.clock() - self.since > LATE_S:
-            self.places.make_room(-LOST * self.requests)
+            self.places.make_room(-self.requests)
 
 
 class Places:
@@ -78,7 +78,7 @@ class Places:
     ) -> None:
         self.limits = limits
         self.clock = clock
-        self.room = limits.requests
+        self._room = float(limits.requests)
         self.taken = 0
         self.tokens = 0
         self.draining = False
@@ -103,13 +103,17 @@ class Places:
         return place
 
     @property
+    def room(self) -> int:
+        return int(self._room)
+
+    @property
     def full(self) -> bool:
         return self.taken >= self.room
 
-    def make_room(self, more: int) -> None:
+    def make_room(self, more: float) -> None:
         """Have room for so many more, or fewer, within bounds."""
         most = self.limits.requests
-        self.room = min(max(self.room + more, min(LEAST_ROOM, most)), most)
+        self._room = min(max(self._room + more, min(LEAST_ROOM, most)), most)
 
     def take(self, caller: str, requests: int, tokens: int) -> None:
         wanted = self._held[caller] + requests
@@ -139,9 +143,7 @@ class Places:
         free the fewer one of them may hold, so that there is always one for another."""
         free = self.room - self.taken
         if requests > self.room:
-            raise Overloaded(
-                f"all {self.room} places are taken; try again in a second"
-            )
+            raise Overloaded(f"all {self.room} places are taken; try again in a second")
         if self.crowded() and wanted > max(1, SHARE * free):
             raise Overloaded(
                 "the last places are for other keys; try again in a second"
