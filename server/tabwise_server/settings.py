@@ -72,8 +72,10 @@ class ServeSettings:
     # sequences with KV at once; None: as many as kv_bytes hold
     slots: int | None = attrs.field(default=None, validator=at_least(1))
     kv_bytes: int = attrs.field(default=256_000_000, validator=at_least(1))
-    # requests waiting or running before 503, and the tokens their prompts may have
+    # requests waiting or running before 503: at most; where answers come too late for
+    # who asks, down to the least; and the tokens their prompts may have
     max_queue: int = attrs.field(default=128, validator=at_least(1))
+    least_queue: int = attrs.field(default=16, validator=at_least(1))
     max_queue_tokens: int = attrs.field(default=131_072, validator=at_least(1))
     max_body_bytes: int = attrs.field(default=2_000_000, validator=at_least(1))
     # prompt tokens computed between two looks at cancels and other requests

@@ -10,7 +10,6 @@ from support.backend import HeldRunner, running_backend
 from tabwise_server.errors import Overloaded, TooMany
 from tabwise_server.serving.admission.limits import (
     LATE_S,
-    LEAST_ROOM,
     ROOM_EACH,
     Limits,
     Place,
@@ -20,7 +19,7 @@ from tabwise_server.serving.admission.limits import (
 
 
 def places(requests: int = 10, tokens: int = 10_000, **more: int) -> Places:
-    return Places(Limits(requests=requests, tokens=tokens, **more))
+    return Places(Limits(requests=requests, least=4, tokens=tokens, **more))
 
 
 def take_all(house: Places, caller: str) -> list[Place]:
@@ -83,7 +82,7 @@ def test_what_is_refused_holds_nothing() -> None:
 
 def test_where_nobody_waits_for_answers_there_is_room_for_fewer() -> None:
     now = [0.0]
-    house = Places(Limits(requests=40, tokens=10_000), lambda: now[0])
+    house = Places(Limits(requests=40, least=16, tokens=10_000), lambda: now[0])
 
     def one(after_s: float) -> Place:
         place = house.reserve("ann", 10)
@@ -101,10 +100,10 @@ def test_where_nobody_waits_for_answers_there_is_room_for_fewer() -> None:
     for _ in range(40):
         place = Place(house, "ann", since=0.0, requests=1)
         place.unanswered()
-    assert house.room == LEAST_ROOM
+    assert house.room == 16
     for _ in range(round(1 / ROOM_EACH)):
         place.answered()
-    assert house.room == LEAST_ROOM + 1
+    assert house.room == 17
     for _ in range(round(40 / ROOM_EACH)):
         place.answered()
     assert house.room == 40

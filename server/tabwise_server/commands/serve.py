@@ -15,7 +15,8 @@ _FLAGS = (
     ("threads", int, "threads for the model"),
     ("slots", int, "sequences kept in memory at once; by default what kv_bytes hold"),
     ("kv_bytes", int, "memory for keys and values, in bytes"),
-    ("max_queue", int, "requests waiting or running before 503"),
+    ("max_queue", int, "requests waiting or running before 503, at most"),
+    ("least_queue", int, "the same, however late answers come for who asks"),
     ("drain_s", float, "seconds for requests to finish after SIGTERM"),
     ("idle_exit_s", float, "with --daemon: leave after so many idle seconds"),
 )

@@ -30,6 +30,7 @@ class CompletionService:
         self.places = Places(
             Limits(
                 requests=settings.max_queue,
+                least=settings.least_queue,
                 tokens=settings.max_queue_tokens,
                 each=settings.max_per_key,
                 each_minute=settings.max_per_minute,

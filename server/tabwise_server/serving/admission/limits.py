@@ -15,7 +15,6 @@ SHARE = 3  # where there are others: of a caller's places, to each that is free
 # much more for each answer: so of those let in, about one in nine is computed for
 # nobody at the most. Who leaves sooner has changed their mind.
 LATE_S, ROOM_EACH = 0.1, 1 / 8
-LEAST_ROOM = 16
 
 
 class Draining(Overloaded):
@@ -26,11 +25,12 @@ class Draining(Overloaded):
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """requests: waiting or running; tokens: that their prompts may have, together.
-    each: requests of one caller; each_minute: that one caller may begin in a minute.
-    None: no such limit."""
+    """requests: waiting or running, at most; least: the same, however late answers are;
+    tokens: that their prompts may have, together. each: requests of one caller;
+    each_minute: that one caller may begin in a minute. None: no such limit."""
 
     requests: int
+    least: int
     tokens: int
     each: int | None = None
     each_minute: int | None = None
@@ -112,8 +112,8 @@ class Places:
 
     def make_room(self, more: float) -> None:
         """Have room for so many more, or fewer, within bounds."""
-        most = self.limits.requests
-        self._room = min(max(self._room + more, min(LEAST_ROOM, most)), most)
+        room = max(self._room + more, self.limits.least)
+        self._room = min(room, self.limits.requests)
 
     def take(self, caller: str, requests: int, tokens: int) -> None:
         wanted = self._held[caller] + requests
