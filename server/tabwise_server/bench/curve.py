@@ -62,19 +62,25 @@ def require_matplotlib() -> None:
 
 
 def draw(reports: Sequence[LoadReport], limit: int | None, file: Path) -> None:
-    """Latency over users, both logarithmic, with the goal."""
+    """Latency over users, both logarithmic, with the goal; below, how many requests were
+    answered of those that were made."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    above, below = figure.subplots(2, sharex=True, height_ratios=(5, 3))
     users = [r.users for r in reports]
     for name in ("p50", "p95", "p99"):
         times = [getattr(r, f"{name}_ms") or math.nan for r in reports]
-        axes.plot(users, times, marker="o", label=name)
-    axes.axhline(GOAL_MS, color="grey", linestyle="--", linewidth=1)
-    axes.set(xscale="log", yscale="log", xlabel="typing users", ylabel="latency, ms")
+        above.plot(users, times, marker="o", label=name)
+    above.axhline(GOAL_MS, color="grey", linestyle="--", linewidth=1)
+    above.set(xscale="log", yscale="log", ylabel="latency, ms")
+    made = [r.requests / r.seconds for r in reports]
+    below.plot(users, made, color="grey", linestyle="--", label="made")
+    below.plot(users, [r.served_per_s for r in reports], marker="o", label="answered")
+    below.set(yscale="log", xlabel="typing users", ylabel="requests/s")
     passes = "is not passed" if limit is None else f"is passed at {limit} users"
-    axes.set_title(f"p95 of {GOAL_MS:g} ms {passes}\n{reports[0].machine}", fontsize=9)
-    axes.legend()
-    axes.grid(visible=True, which="both", alpha=0.3)
+    above.set_title(f"p95 of {GOAL_MS:g} ms {passes}\n{reports[0].machine}", fontsize=9)
+    for axes in (above, below):
+        axes.legend()
+        axes.grid(visible=True, which="both", alpha=0.3)
     figure.savefig(file, dpi=150)
