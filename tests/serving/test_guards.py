@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -122,7 +123,7 @@ async def test_an_answer_carries_its_requests_id() -> None:
         assert await id_of({"X-Request-Id": "build-17"}, "/nowhere") == "build-17"
         made = {await id_of({}), await id_of({"X-Request-Id": "a b"}), await id_of({})}
         assert len(made) == 3
-        assert all(len(one) == 16 for one in made)
+        assert all(re.fullmatch(r"[0-9a-f]{8}-\d+", one) for one in made)
 
 
 async def test_the_log_has_a_line_for_each_answer(

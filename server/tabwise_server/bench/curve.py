@@ -62,8 +62,8 @@ def require_matplotlib() -> None:
 
 
 def draw(reports: Sequence[LoadReport], limit: int | None, file: Path) -> None:
-    """Latency over users, both logarithmic, with the goal; below, how many requests were
-    answered of those that were made."""
+    """Latency over users, both logarithmic, with the goal; below, how many requests
+    were answered of those that were made."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 6), layout="constrained")

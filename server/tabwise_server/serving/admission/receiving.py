@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -51,8 +51,8 @@ class Ticket:
         return attrs.evolve(self.asker, deadline=deadline, session=session)
 
 
-@contextlib.asynccontextmanager
-async def a_place(request: web.Request) -> AsyncIterator[Ticket]:
+@contextlib.contextmanager
+def a_place(request: web.Request) -> Iterator[Ticket]:
     """Hold a place for a completion request, and count how it went.
 
     A duration is counted only for what succeeds: quick refusals would make an

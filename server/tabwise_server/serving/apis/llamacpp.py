@@ -65,7 +65,7 @@ def add_llamacpp(app: web.Application) -> None:
 
 async def infill(request: web.Request) -> web.StreamResponse:
     """POST /infill"""
-    async with a_place(request) as ticket:
+    with a_place(request) as ticket:
         body = as_body(await read_json(request))
         hole = Hole(
             prefix=text_of(body, "input_prefix") + text_of(body, "prompt"),
@@ -78,7 +78,7 @@ async def infill(request: web.Request) -> web.StreamResponse:
 
 async def completion(request: web.Request) -> web.StreamResponse:
     """POST /completion"""
-    async with a_place(request) as ticket:
+    with a_place(request) as ticket:
         body = as_body(await read_json(request))
         code = text_of(body, "prompt")
         if not code:

@@ -78,7 +78,7 @@ async def models(request: web.Request) -> web.Response:
 
 async def completions(request: web.Request) -> web.StreamResponse:
     """POST /v1/completions"""
-    async with a_place(request) as ticket:
+    with a_place(request) as ticket:
         asked = read(as_body(await read_json(request)))
         service = request.app[SERVICE]
         others = asked.choices - 1

@@ -34,7 +34,7 @@ def add_ours(app: web.Application) -> None:
 
 async def complete(request: web.Request) -> web.Response:
     """POST /v1/tabwise/complete"""
-    async with a_place(request) as ticket:
+    with a_place(request) as ticket:
         wanted = structure(CompletionRequest, await read_json(request))
         service = request.app[SERVICE]
         result = await service.answer(
@@ -46,7 +46,7 @@ async def complete(request: web.Request) -> web.Response:
 
 async def complete_code(request: web.Request) -> web.Response:
     """POST /complete: `code` continued left to right."""
-    async with a_place(request) as ticket:
+    with a_place(request) as ticket:
         wanted = structure(CodeRequest, await read_json(request))
         if not wanted.code:
             raise BadRequest("code must not be empty", field="code")

@@ -103,7 +103,7 @@ async def asset(request: web.Request) -> web.Response:
 
 async def suggest(request: web.Request) -> web.Response:
     """POST /v1/tabwise/suggest"""
-    async with a_place(request) as ticket:
+    with a_place(request) as ticket:
         wanted = structure(SuggestRequest, await read_json(request))
         place = Place(prefix=wanted.prefix, suffix=wanted.suffix, language="python")
         service = request.app[SERVICE]

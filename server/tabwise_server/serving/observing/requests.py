@@ -6,6 +6,7 @@ path only which route it is.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import secrets
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 ID_HEADER = "X-Request-Id"
 _GOOD_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_PROCESS, _numbers = secrets.token_hex(4), itertools.count(1)
 _ID = web.RequestKey("request_id", str)
 
 # What is known of the request that runs in this context; None between requests.
@@ -36,7 +38,7 @@ async def tell_requests(
     overload they would be most of the log."""
     began = time.monotonic()
     given = request.headers.get(ID_HEADER, "")
-    name = given if _GOOD_ID.fullmatch(given) else secrets.token_hex(8)
+    name = given if _GOOD_ID.fullmatch(given) else f"{_PROCESS}-{next(_numbers)}"
     request[_ID] = name
     notes: dict[str, Any] = {"request_id": name}
     token = _notes.set(notes)
