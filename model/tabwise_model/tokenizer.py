@@ -78,6 +78,10 @@ class Tokenizer:
         self._bytes = [table.get(i, b"") for i in range(self.vocab_size)]
         self._characters = np.array([_characters(b) for b in self._bytes])
 
+    def __reduce__(self) -> tuple[type[Tokenizer], tuple[dict[bytes, int], str]]:
+        """Pickled without what it remembers."""
+        return Tokenizer, (self._ranks, self.pattern)
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; a lone surrogate becomes U+FFFD. Sentinel names are text."""
         return self._encoding.encode_ordinary(text)

@@ -67,7 +67,10 @@ class ServeSettings:
     runner: str = "auto"  # auto, native, torch
     device: str = "auto"  # auto, cpu, cuda; the torch runner's
     weights: str = "float"  # float, int8; how the torch runner holds INT8 matrices
-    # None: what the runner finds best
+    # processes that compute, which share slots and kv_bytes; 0: the server's own; None:
+    # 0 for a daemon or torch, else one for each processor, up to four
+    engines: int | None = attrs.field(default=None, validator=at_least(0))
+    # of each; None: what the runner finds best
     threads: int | None = attrs.field(default=None, validator=at_least(1))
     # sequences with KV at once; None: as many as kv_bytes hold
     slots: int | None = attrs.field(default=None, validator=at_least(1))

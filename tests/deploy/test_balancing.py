@@ -20,7 +20,8 @@ from tabwise_server.capacity.typists import Answer, Typing, summarise, type_all
 from tabwise_server.metrics_text import read_metrics
 
 SOURCE = inspect.getsource(asyncio.base_events) + inspect.getsource(inspect)
-FLAGS = ("--threads", "1", "--runner", "native", "--drain-s", "20", "--reuse-port")
+ALONE = ("--engines", "0", "--threads", "1")
+FLAGS = (*ALONE, "--runner", "native", "--drain-s", "20", "--reuse-port")
 # pauses long enough for one core to carry all of it
 TYPING = Typing(users=20, keystrokes=10, pause_s=0.5, deadline_ms=30_000)
 LASTING = attrs.evolve(TYPING, keystrokes=1_000)  # until it is enough

@@ -145,7 +145,7 @@ async def test_other_engines_fill_in_the_middle_through_the_language_server(
     checkpoint = load_checkpoint(resolve_checkpoint("default"))
     write_huggingface(tmp_path / "hf", checkpoint, "bf16")
     write_gguf(tmp_path / "model.gguf", checkpoint, "fp16")
-    async with running_fleet(1, "--threads", "1") as [ours]:
+    async with running_fleet(1, "--engines", "0", "--threads", "1") as [ours]:
         settings = environment(tmp_path / "0", "tabwise", ours.url)
         results = [Shown("tabwise serve, INT8", await suggestions(settings))]
     async with vllm_server(tmp_path / "hf", tmp_path / "vllm.log") as url:

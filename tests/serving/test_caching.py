@@ -57,7 +57,7 @@ def body(text: str = "x = ", **more: Any) -> dict[str, Any]:
 
 
 def calls(backend: RunningBackend) -> int:
-    runner = backend.service.engine.runner
+    runner = backend.keeper.model.engine.runner
     assert isinstance(runner, HeldRunner)
     return len(runner.calls)
 

@@ -58,7 +58,7 @@ async def test_an_engine_that_ends_is_replaced_and_its_requests_are_told(
 ) -> None:
     runner = HeldRunner()
     async with running_backend(runner, build=fresh, stall_s=0.4) as backend:
-        first = backend.service.keeper.model
+        first = backend.keeper.model
         runner.hold()
         tasks = [ask(backend) for _ in range(3)]
         await entered(runner)
@@ -67,7 +67,7 @@ async def test_an_engine_that_ends_is_replaced_and_its_requests_are_told(
         answers = await asyncio.gather(*tasks)
         told = [answer["error"]["code"] for status, answer in answers if status != 200]
         assert set(told) == {"backend_unavailable"}
-        await until(lambda: backend.service.keeper.model is not first)
+        await until(lambda: backend.keeper.model is not first)
         assert (await ask(backend))[0] == 200
         assert (await backend.get("/livez"))[0] == 200
         assert await backend.metric(RESTARTS % "ended") == 1
@@ -82,7 +82,7 @@ async def test_after_an_engine_ended_prompts_at_rest_are_still_computed(
         broken = {"prefix": "class Second:\n    size = 1\n    ", "max_new_tokens": 4}
         _, before = await backend.post(OURS, rested)
         assert before["cached_tokens"] == 0
-        keeper = backend.service.keeper
+        keeper = backend.keeper
         first = keeper.model
         runner.hold()
         task = asyncio.create_task(backend.post(OURS, broken))
@@ -109,7 +109,7 @@ async def test_after_an_engine_hung_prompts_at_rest_are_still_computed() -> None
         rested = {"prefix": "def first(a, b):\n    return a + ", "max_new_tokens": 4}
         hung = {"prefix": "class Second:\n    size = 1\n    ", "max_new_tokens": 4}
         _, before = await backend.post(OURS, rested)
-        keeper = backend.service.keeper
+        keeper = backend.keeper
         first = keeper.model
         runner.hold()
         assert (await backend.post(OURS, hung))[0] == 503
@@ -126,7 +126,7 @@ async def test_after_an_engine_hung_prompts_at_rest_are_still_computed() -> None
 async def test_an_engine_that_ends_again_gets_another_runner() -> None:
     runner = HeldRunner()
     async with running_backend(runner, build=fresh, stall_s=0.1) as backend:
-        keeper = backend.service.keeper
+        keeper = backend.keeper
         for kept in (True, False):
             first = keeper.model
             first.bridge.abandon()
@@ -139,7 +139,7 @@ async def test_an_engine_that_ended_leaves_nothing_in_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running_backend(HeldRunner(), build=fresh, stall_s=0.1) as backend:
-        keeper = backend.service.keeper
+        keeper = backend.keeper
         keeper.model.bridge.abandon()  # the first is held by the test's own frames
         await until(lambda: keeper.model.bridge.alive)
         doomed = weakref.ref(keeper.model)
@@ -158,7 +158,7 @@ async def test_an_engine_that_ended_leaves_nothing_in_memory(
 async def test_an_engine_that_hangs_is_replaced_and_its_requests_are_told() -> None:
     runner = HeldRunner()
     async with running_backend(runner, build=fresh, stall_s=0.4) as backend:
-        first = backend.service.keeper.model
+        first = backend.keeper.model
         runner.hold()
         task = ask(backend)
         await entered(runner)
@@ -166,7 +166,7 @@ async def test_an_engine_that_hangs_is_replaced_and_its_requests_are_told() -> N
         status, answer = await task
         assert (status, answer["error"]["code"]) == (503, "backend_unavailable")
         assert [status for status, _ in await asyncio.gather(*after)] == [200] * 3
-        assert backend.service.keeper.model is not first
+        assert backend.keeper.model is not first
         assert (await ask(backend))[0] == 200
         assert await backend.metric(RESTARTS % "hung") == 1
         runner.release()  # and its thread, come back, disturbs nobody
@@ -176,7 +176,7 @@ async def test_an_engine_that_hangs_is_replaced_and_its_requests_are_told() -> N
 async def test_an_engine_that_does_not_move_is_neither_ready_nor_asked() -> None:
     runner = HeldRunner()
     async with running_backend(runner, stall_s=60.0) as backend:
-        keeper = backend.service.keeper
+        keeper = backend.keeper
         runner.hold()
         task = ask(backend)
         await entered(runner)
@@ -194,7 +194,7 @@ async def test_a_request_waits_for_a_new_engine_if_that_is_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running_backend(HeldRunner(), build=fresh, stall_s=60) as backend:
-        keeper = backend.service.keeper
+        keeper = backend.keeper
         started = asyncio.Event()
         first, begin = keeper.model, ServedModel.start
 
@@ -234,7 +234,7 @@ async def test_what_restarting_does_not_mend_is_given_up(
         return model
 
     async with running_backend(HeldRunner(), build=doomed, stall_s=0.1) as backend:
-        keeper = backend.service.keeper
+        keeper = backend.keeper
         for _ in range(2):  # the first goes on with its runner
             first = keeper.model
             first.bridge.abandon()
@@ -261,7 +261,7 @@ def end_after_warming(model: ServedModel) -> Callable[[], list[Generation]]:
 async def test_a_new_checkpoint_takes_over_while_the_old_one_finishes() -> None:
     runner, second = HeldRunner(), attrs.evolve(FAKE, name="second", digest="2")
     async with running_backend(runner, read=lambda: second, build=fresh) as backend:
-        keeper = backend.service.keeper
+        keeper = backend.keeper
         runner.hold()
         old = ask(backend)
         await entered(runner)
@@ -281,10 +281,10 @@ async def test_a_checkpoint_that_cannot_be_read_changes_nothing() -> None:
         raise CheckpointMissing("it is damaged")
 
     async with running_backend(HeldRunner(), read=read, build=fresh) as backend:
-        before = backend.service.keeper.model
+        before = backend.keeper.model
         with pytest.raises(CheckpointMissing):
-            await backend.service.keeper.reload()
-        assert backend.service.keeper.model is before
+            await backend.keeper.reload()
+        assert backend.keeper.model is before
         assert (await ask(backend))[0] == 200
 
 
@@ -305,7 +305,7 @@ async def test_a_system_that_shares_no_port_is_one_clear_line(
 async def test_requests_that_were_left_are_forgotten() -> None:
     runner = HeldRunner()
     async with running_backend(runner, stall_s=60.0) as backend:
-        bridge = backend.service.bridge
+        bridge = backend.keeper.model.bridge
         runner.hold()
         tasks = [ask(backend) for _ in range(4)]
         await entered(runner)

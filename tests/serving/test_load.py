@@ -16,7 +16,7 @@ from support.backend import (
 )
 from tabwise_model.request import GenerationRequest
 from tabwise_server.serving.admission.limits import LATE_S, Draining
-from tabwise_server.serving.engine.model import ServedModel
+from tabwise_server.serving.engine.reader import Reader
 from tabwise_server.serving.question import Question
 from tabwise_server.wire import CompletionRequest, unstructure
 
@@ -45,7 +45,7 @@ async def test_a_client_that_leaves_stops_its_work_within_a_step() -> None:
         await until(lambda: backend.service.places.taken == 0)
         before = len(runner.calls)
         runner.release()
-        counters = backend.service.engine.counters
+        counters = backend.keeper.model.engine.counters
         await until(lambda: counters.cancelled == 1)
         assert len(runner.calls) == before + 1  # the step in which it left
         assert await backend.metric("tabwise_client_disconnects_total") == 1
@@ -169,7 +169,7 @@ async def test_a_full_house_refuses_while_it_tokenises(
 
     runner = HeldRunner()
     async with running_backend(runner, max_queue=2) as backend:
-        infiller = backend.service.keeper.model._infiller
+        infiller = backend.keeper.model._reader._infiller
         request = infiller.request
         runner.hold()
         first = ask(backend, body(new_tokens=3))
@@ -183,7 +183,9 @@ async def test_a_full_house_refuses_while_it_tokenises(
         going.set()
         runner.release()
         assert (await first)[0] == 200
-        assert backend.service.engine.counters.finished == 2  # the warm-up, the first
+        assert (
+            backend.keeper.model.engine.counters.finished == 2
+        )  # the warm-up, the first
 
 
 async def test_a_deadline_ends_what_is_running_and_what_waits() -> None:
@@ -196,7 +198,7 @@ async def test_a_deadline_ends_what_is_running_and_what_waits() -> None:
         runner.release()
         for status, answer in await asyncio.gather(*tasks):
             assert (status, answer["error"]["code"]) == (504, "deadline_exceeded")
-        assert backend.service.engine.counters.expired == 2
+        assert backend.keeper.model.engine.counters.expired == 2
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ async def test_every_route_heeds_the_deadline_of_the_header(
         status, answer = await backend.post(path, wanted, headers=headers)
         assert (status, answer["error"]["code"]) == (504, "deadline_exceeded")
         runner.release()
-        await until(lambda: not backend.service.engine.has_work)
+        await until(lambda: not backend.keeper.model.engine.has_work)
 
 
 async def test_the_servers_own_time_limit_is_everybodys_deadline() -> None:
@@ -246,7 +248,7 @@ async def test_a_runner_that_fails_is_told_and_the_next_request_is_served() -> N
         assert (status, answer["error"]["code"]) == (500, "engine_failed")
         assert "no memory" in answer["detail"]
         assert (await backend.post(OURS, body()))[0] == 200
-        assert backend.service.bridge.restarts == 0
+        assert backend.keeper.model.bridge.restarts == 0
 
 
 async def test_logits_that_are_not_finite_are_an_error_not_bad_json() -> None:
@@ -279,12 +281,12 @@ async def test_a_defect_in_the_engine_answers_everyone_and_it_goes_on(
             raise KeyError("a defect")
 
         with monkeypatch.context() as patch:
-            patch.setattr(backend.service.engine, "_postprocess", broken)
+            patch.setattr(backend.keeper.model.engine, "_postprocess", broken)
             runner.release()
             for status, answer in await asyncio.gather(*tasks):
                 assert status == 500
                 assert "a defect" in answer["detail"]
-        assert backend.service.bridge.restarts >= 1
+        assert backend.keeper.model.bridge.restarts >= 1
         assert (await backend.post(OURS, body()))[0] == 200
         assert (await backend.get("/livez"))[0] == 200
 
@@ -310,7 +312,7 @@ async def test_an_engine_without_work_makes_no_steps() -> None:
     runner = HeldRunner()
     async with running_backend(runner) as backend:
         await backend.post(OURS, body(new_tokens=3))
-        bridge = backend.service.bridge
+        bridge = backend.keeper.model.bridge
         await until(lambda: bridge.stalled_s == 0)
         turns: list[object] = []
         original = bridge._turn
@@ -326,7 +328,7 @@ async def test_what_was_accepted_is_answered_when_the_time_to_drain_is_over() ->
         tasks = [ask(backend, body()) for _ in range(2)]
         await until(lambda: backend.service.places.taken == 2)
         backend.service.places.draining = True
-        backend.service.keeper.close(Draining, "the server has shut down")
+        backend.keeper.close(Draining, "the server has shut down")
         for status, answer in await asyncio.gather(*tasks):
             assert (status, answer["error"]["code"]) == (503, "draining")
         runner.release()
@@ -344,13 +346,13 @@ async def test_only_what_is_long_and_new_is_tokenised_beside_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     places: list[str] = []
-    plain = ServedModel._request
+    plain = Reader.request
 
-    def told(model: ServedModel, question: Question) -> GenerationRequest:
+    def told(reader: Reader, question: Question) -> GenerationRequest:
         places.append(threading.current_thread().name.partition("_")[0])
-        return plain(model, question)
+        return plain(reader, question)
 
-    monkeypatch.setattr(ServedModel, "_request", told)
+    monkeypatch.setattr(Reader, "request", told)
     runner = HeldRunner()
     async with running_backend(runner) as backend:
         runner.hold()

@@ -135,7 +135,7 @@ async def test_several_answers_are_streamed_side_by_side_with_their_log_probabil
 async def test_a_failure_among_several_answers_is_told_as_it_is(
     backend: RunningBackend,
 ) -> None:
-    runner = backend.service.engine.runner
+    runner = backend.keeper.model.engine.runner
     assert isinstance(runner, HeldRunner)
     runner.fail_next = RuntimeError("no memory")
     status, answer = await backend.post("/v1/completions", {"prompt": "x", "n": 2})
@@ -206,10 +206,10 @@ async def test_what_is_wrong_is_named(
 async def test_who_leaves_a_stream_stops_its_work(
     backend: RunningBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    runner = backend.service.engine.runner
+    runner = backend.keeper.model.engine.runner
     assert isinstance(runner, HeldRunner)
     body = {"prompt": "x = ", "max_tokens": 400, "stream": True, "temperature": 0}
-    before = backend.service.engine.counters.cancelled
+    before = backend.keeper.model.engine.counters.cancelled
     async with backend.http.post(
         backend.url + "/v1/completions", json=body
     ) as response:
@@ -218,7 +218,7 @@ async def test_who_leaves_a_stream_stops_its_work(
         response.close()
     await until(lambda: backend.service.places.taken == 0)
     runner.release()
-    counters = backend.service.engine.counters
+    counters = backend.keeper.model.engine.counters
     await until(lambda: counters.cancelled > before)
     assert await backend.metric("tabwise_client_disconnects_total") == 1
     assert not caplog.records

@@ -91,7 +91,7 @@ async def test_what_is_wrong_with_a_request_is_named(
     assert answer["error"]["field"] == field
     assert answer["detail"] == answer["error"]["message"]
     assert (field or "object") in answer["detail"]
-    assert backend.service.engine.counters.finished == 1  # the warm-up alone
+    assert backend.keeper.model.engine.counters.finished == 1  # the warm-up alone
     label = 'code_completion_requests_total{status="error"}'
     assert await backend.metric(label) == 1
     assert (await backend.post("/complete", {"code": "x"}))[0] == 200

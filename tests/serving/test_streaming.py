@@ -53,7 +53,7 @@ async def test_a_client_that_does_not_read_is_sent_away_and_its_work_stops(
                     f"{backend.url}/v1/completions", json=body
                 ) as response:
                     await response.read()
-            counters = backend.service.engine.counters
+            counters = backend.keeper.model.engine.counters
             await until(lambda: counters.cancelled == 1)
         assert backend.service.places.taken == 0
         assert await backend.metric("tabwise_client_disconnects_total") == 1

@@ -55,6 +55,7 @@ class HeldRunner(HashRunner):
 class RunningBackend:
     url: str
     service: CompletionService
+    keeper: Keeper
     http: aiohttp.ClientSession
     runner: web.AppRunner
 
@@ -107,7 +108,8 @@ async def running_backend(
         await site.start()
         port = app_runner.addresses[0][1]
         async with aiohttp.ClientSession() as http:
-            yield RunningBackend(f"http://127.0.0.1:{port}", service, http, app_runner)
+            url = f"http://127.0.0.1:{port}"
+            yield RunningBackend(url, service, keeper, http, app_runner)
     finally:
         await app_runner.cleanup()
 

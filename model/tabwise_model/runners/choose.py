@@ -29,6 +29,13 @@ def available_runners() -> list[str]:
     return [name for name in RUNNERS if _installed(name)]
 
 
+def prefers_native(checkpoint: Checkpoint, runner: str, device: str) -> bool:
+    """Whether `load_runner` would begin with the native runner, which can run it.
+    Raises NoRunner."""
+    native = _candidates(runner, device)[0] == "native"
+    return native and checkpoint.config.family == "llama"
+
+
 def load_runner(
     checkpoint: Checkpoint,
     *,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import weakref
 from array import array
 from collections.abc import Sequence
@@ -36,6 +35,7 @@ from tabwise_model.runners.native_weights import (
     padded,
     shape_of,
 )
+from tabwise_model.runners.processors import usable_processors
 from tabwise_model.runners.protocol import Chunk, Logits
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,9 @@ class NativeRunner:
         self.device = "cpu"
         self.n_slots = n_slots
         self.slot_tokens = slot_tokens
-        self.threads = _default_threads() if threads is None else threads
+        self.threads = (
+            min(usable_processors(), DEFAULT_THREADS) if threads is None else threads
+        )
         self.path = path or self.paths()[0]
         self._check_options()
         self._vocab = padded(self.config.vocab_size)
@@ -260,14 +262,6 @@ class NativeRunner:
             return int(library.tabwise_load(*place, weights, scales))
         steps = data.steps.ctypes.data
         return int(library.tabwise_load_int4(*place, weights, steps, scales))
-
-
-def _default_threads() -> int:
-    try:
-        usable = len(os.sched_getaffinity(0))
-    except AttributeError:  # not every system has it
-        usable = os.cpu_count() or 1
-    return min(usable, DEFAULT_THREADS)
 
 
 def _address(ints: Ints) -> int:

@@ -19,7 +19,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,13 @@ from tabwise_server.bench.curve import (
     require_matplotlib,
     users_at_goal,
 )
-from tabwise_server.bench.machine import cpu_seconds, describe_machine, resident_mb
+from tabwise_server.bench.machine import (
+    cpu_seconds,
+    describe_machine,
+    family,
+    resident_mb,
+    sum_over,
+)
 from tabwise_server.bench.outcomes import Kind, Outcome, quantile
 from tabwise_server.bench.processes import Served, tabwise_serve
 from tabwise_server.bench.users import Ask, asks, sources
@@ -58,10 +64,10 @@ async def measure(
     users: int, seconds: float, seed: int = 1, backends: int = 1
 ) -> LoadReport:
     """Measure `users` people for `seconds`, on servers of its own; where there are
-    several, each computes on one thread."""
+    several, each computes itself, on one thread."""
     flags = ["--slots", str(slots_for(math.ceil(users / backends)))]
     if backends > 1:
-        flags += ["--threads", "1"]
+        flags += ["--engines", "0", "--threads", "1"]
     async with contextlib.AsyncExitStack() as stack:
         fleet = [
             await stack.enter_async_context(tabwise_serve(flags))
@@ -88,13 +94,14 @@ async def load(
         for n, (text, served) in enumerate(zip(texts, cycle(fleet), strict=False))
     ]
     running = [asyncio.create_task(person.run()) for person in people]
+    pids = [pid for served in fleet for pid in family(served.pid)]
     await asyncio.sleep(begins + WARM_S - loop.time())
-    ours, theirs = time.process_time(), _sum(cpu_seconds, fleet)
+    ours, theirs = time.process_time(), sum_over(cpu_seconds, pids)
     await asyncio.sleep(begins + WARM_S + seconds - loop.time())
     ours = time.process_time() - ours
-    theirs_after = _sum(cpu_seconds, fleet)
+    theirs_after = sum_over(cpu_seconds, pids)
     await asyncio.gather(*running)
-    megabytes = _sum(resident_mb, fleet)
+    megabytes = sum_over(resident_mb, pids)
     outcomes = [one for person in people for one in person.outcomes]
     return summarise(
         outcomes,
@@ -108,13 +115,6 @@ async def load(
         server_mb=megabytes and round(megabytes, 1),
         machine=describe_machine(),
     )
-
-
-def _sum(what: Callable[[int], float | None], fleet: Sequence[Served]) -> float | None:
-    """Of all processes; None where one cannot be told."""
-    found = [what(served.pid) for served in fleet]
-    known = [one for one in found if one is not None]
-    return sum(known) if len(known) == len(found) else None
 
 
 def _schedule(text: str, seconds: float, seed: int, number: int) -> list[Ask]:

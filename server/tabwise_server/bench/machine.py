@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -11,6 +13,23 @@ def describe_machine() -> str:
     """CPU model, how many there are, and how busy they are."""
     busy = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"{_cpu_name()}, {os.cpu_count()} CPUs{busy}, {platform.system()}"
+
+
+def family(pid: int) -> list[int]:
+    """A process and those that it started, which still run, theirs among them."""
+    found = [pid]
+    for one in found:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, children.read_text(encoding="ascii").split())
+    return found
+
+
+def sum_over(what: Callable[[int], float | None], pids: Iterable[int]) -> float | None:
+    """`what` of all processes; None where one of them cannot be told."""
+    found = [what(pid) for pid in pids]
+    known = [one for one in found if one is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def resident_mb(pid: int) -> float | None:

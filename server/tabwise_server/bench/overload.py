@@ -26,7 +26,12 @@ from urllib.parse import urlsplit
 import attrs
 
 from tabwise_server.bench.load import editor_options, slots_for
-from tabwise_server.bench.machine import cpu_seconds, describe_machine
+from tabwise_server.bench.machine import (
+    cpu_seconds,
+    describe_machine,
+    family,
+    sum_over,
+)
 from tabwise_server.bench.processes import Served, tabwise_serve
 from tabwise_server.bench.users import asks, sources
 from tabwise_server.bench.wire_client import HttpLine
@@ -115,11 +120,12 @@ async def _measured(
     served: Served, people: People, per_s: float, seconds: float
 ) -> Flood:
     bodies = [people.next() for _ in range(round(per_s * (WARM_S + seconds)))]
-    ours, theirs = time.process_time(), cpu_seconds(served.pid)
+    pids = family(served.pid)
+    ours, theirs = time.process_time(), sum_over(cpu_seconds, pids)
     began = time.monotonic()
     tally = await _flood(served.url, bodies, per_s)
     took_s = time.monotonic() - began
-    theirs_after = cpu_seconds(served.pid)
+    theirs_after = sum_over(cpu_seconds, pids)
     # of each person one request in so many was served: as far apart as in the flood,
     # what is the most?
     apart = max(1, round(per_s / max(1.0, tally.per_s(200))))

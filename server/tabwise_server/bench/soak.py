@@ -12,7 +12,7 @@ import attrs
 
 from tabwise_server.bench.curve import LoadReport
 from tabwise_server.bench.load import HEADER, load, row, slots_for
-from tabwise_server.bench.machine import resident_mb
+from tabwise_server.bench.machine import family, resident_mb, sum_over
 from tabwise_server.bench.processes import tabwise_serve
 from tabwise_server.errors import BadRequest
 
@@ -45,9 +45,9 @@ async def _watch(pid: int, every_s: float) -> list[tuple[float, float]]:
     began, samples = loop.time(), []
     try:
         while True:
-            megabytes = resident_mb(pid)
+            megabytes = sum_over(resident_mb, family(pid))
             if megabytes is not None:
-                samples.append((round(loop.time() - began, 1), megabytes))
+                samples.append((round(loop.time() - began, 1), round(megabytes, 1)))
             await asyncio.sleep(every_s)
     except asyncio.CancelledError:
         return samples

@@ -69,7 +69,9 @@ async def _measure(
     to a load with empty caches."""
     async with contextlib.AsyncExitStack() as stack:
         members = await stack.enter_async_context(
-            running_fleet(backends, "--threads", "1", "--slots", str(slots))
+            running_fleet(
+                backends, "--engines", "0", "--threads", "1", "--slots", str(slots)
+            )
         )
         urls = [member.url for member in members]
         url, _ = await stack.enter_async_context(running_router(urls))

@@ -1,4 +1,4 @@
-"""`tabwise serve` as a process: load, listen, reload, drain, leave."""
+"""`tabwise serve` as a process: the engines, then the server before them."""
 
 from __future__ import annotations
 
@@ -8,38 +8,18 @@ import logging
 import logging.handlers
 import os
 import secrets
-import signal
 import sys
-import time
 from collections.abc import Callable
 
 import attrs
 
-from tabwise_server import __version__
-from tabwise_server.daemon_state import (
-    DaemonState,
-    exclusive_lock,
-    remove_state,
-    write_state,
-)
-from tabwise_server.errors import TabwiseError
-from tabwise_server.serving.admission.limits import Draining
-from tabwise_server.serving.admission.origins import is_loopback
-from tabwise_server.serving.app import make_app, make_runner
-from tabwise_server.serving.engine.loading import make_keeper
-from tabwise_server.serving.listening import listen, load_certificate, tls_context
-from tabwise_server.serving.observing.logs import configure_logging
-from tabwise_server.serving.service import CompletionService
+from tabwise_server.daemon_state import exclusive_lock, remove_state
+from tabwise_server.serving.engine.loading import SWITCH_S, make_engines
 from tabwise_server.settings import ServeSettings, state_folder
 
 logger = logging.getLogger(__name__)
 
 LOG_BYTES = 1_000_000
-# How long the event loop, which needs Python's lock after each call of the system, may
-# have to wait for the engine's thread: a tenth of the default. With a busy engine, a
-# full house then refuses about a fifth more for the same processor time.
-SWITCH_S = 0.0005
-MIN_PAUSE_S = 0.1  # between two looks at whether the daemon is idle
 
 
 def serve(settings: ServeSettings) -> int:
@@ -48,26 +28,18 @@ def serve(settings: ServeSettings) -> int:
     Raises CheckpointMissing or SettingsError before listening.
     """
     sys.setswitchinterval(SWITCH_S)
-    if settings.daemon:
-        return _serve_daemon(settings)
-    configure_logging(settings.log_format)
-    if not (settings.api_key or settings.api_keys_file) and not is_loopback(
-        settings.host
-    ):
-        logger.warning("listening on %s without an API key", settings.host)
-    return _run(settings)
+    return _serve_daemon(settings) if settings.daemon else _run(settings)
 
 
 def _serve_daemon(settings: ServeSettings) -> int:
     with contextlib.ExitStack() as lock:
         if not lock.enter_context(exclusive_lock()):
             return 0  # another daemon lives; whoever asked for one will find it
-        _log_to_file(settings)
         daemon = attrs.evolve(
             settings, host="127.0.0.1", port=0, api_key=secrets.token_urlsafe(32)
         )
         try:
-            return _run(daemon, lock.close)
+            return _run(daemon, _log_file(), lock.close)
         except Exception:
             logger.exception("the daemon failed")
             raise
@@ -75,10 +47,24 @@ def _serve_daemon(settings: ServeSettings) -> int:
             remove_state(os.getpid())
 
 
-def _run(settings: ServeSettings, leave: Callable[[], None] | None = None) -> int:
-    process = _Process(settings, leave)
-    asyncio.run(process.serve())
-    if process.service.keeper.given_up.is_set():
+def _run(
+    settings: ServeSettings,
+    log: logging.Handler | None = None,
+    leave: Callable[[], None] | None = None,
+) -> int:
+    """log: None for stderr; leave: see `Lifetime`."""
+    engines = make_engines(settings)
+    # by now the engines' processes start, while this one imports the rest
+    from tabwise_server.serving.admission.origins import is_loopback
+    from tabwise_server.serving.lifetime import Lifetime
+    from tabwise_server.serving.observing.logs import configure_logging
+
+    configure_logging(settings.log_format, log)
+    keys = settings.api_key or settings.api_keys_file
+    if not keys and not is_loopback(settings.host):
+        logger.warning("listening on %s without an API key", settings.host)
+    asyncio.run(Lifetime(engines, settings, leave).serve())
+    if engines.given_up.is_set():
         # an engine that hangs would hang the interpreter's end too
         remove_state(os.getpid())
         logging.shutdown()
@@ -86,128 +72,13 @@ def _run(settings: ServeSettings, leave: Callable[[], None] | None = None) -> in
     return 0
 
 
-class _Process:
-    """One run. leave: called when draining begins, so that a successor need not wait
-    for the last answers."""
-
-    def __init__(
-        self, settings: ServeSettings, leave: Callable[[], None] | None
-    ) -> None:
-        """Raises CheckpointMissing or SettingsError."""
-        self._settings = settings
-        self._leave = leave
-        self._tls = tls_context(settings)
-        self._port = settings.port
-        self._told = asyncio.Event()  # to leave
-        self._reloading: asyncio.Task[None] | None = None
-        self.service = CompletionService(make_keeper(settings), settings)
-
-    async def serve(self) -> None:
-        """Serve until told to stop, then drain."""
-        self._listen_to_signals()
-        runner = make_runner(make_app(self.service, self._settings))
-        await runner.setup()
-        try:
-            self._port = await listen(runner, self._settings, self._tls)
-            self._tell_where()
-            await self._until_told()
-            self._begin_to_drain()
-        finally:
-            # stops listening, and waits for those being answered, at most drain_s
-            await runner.cleanup()
-
-    def _tell_where(self) -> None:
-        service, settings = self.service, self._settings
-        logger.info(
-            "%s on %s, %d slots: http%s://%s:%d", service.checkpoint.name,
-            service.device, service.engine.runner.n_slots,
-            "s" if self._tls else "", settings.host, self._port,
-        )  # fmt: skip
-        if settings.daemon:
-            write_state(self._state())
-
-    def _begin_to_drain(self) -> None:
-        """Take nothing new; what is not done in time is answered all the same."""
-        service = self.service
-        service.places.draining = True
-        logger.info("leaving; %d requests to finish", service.places.taken)
-        remove_state(os.getpid())
-        if self._leave is not None:
-            self._leave()
-        over = "the server has shut down; ask another"
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._settings.drain_s, service.keeper.close, Draining, over)
-
-    async def _until_told(self) -> None:
-        """Return when told, when the engine is beyond help, or, a daemon, after
-        `idle_exit_s` without requests (0: never)."""
-        gone = asyncio.create_task(self.service.keeper.given_up.wait())
-        gone.add_done_callback(lambda _: self._told.set())
-        idle_exit_s = self._settings.idle_exit_s if self._settings.daemon else 0
-        while not self._told.is_set():
-            idle = time.monotonic() - self.service.last_request
-            if idle_exit_s and idle >= idle_exit_s and not self.service.places.taken:
-                logger.info("idle for %.0f s", idle)
-                break
-            pause = max(idle_exit_s - idle, MIN_PAUSE_S) if idle_exit_s else None
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), pause)
-        gone.cancel()
-
-    def _listen_to_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(NotImplementedError):  # Windows
-            for name in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(name, self._stop)
-            loop.add_signal_handler(signal.SIGHUP, self._start_reload)
-
-    def _stop(self) -> None:
-        """The first signal asks to drain; a second ends the process at once."""
-        if self._told.is_set():
-            remove_state(os.getpid())
-            os._exit(1)
-        self._told.set()
-
-    def _start_reload(self) -> None:
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._reload())
-
-    async def _reload(self) -> None:
-        """Serve certificate and checkpoint as they lie now; what cannot be used changes
-        nothing and is logged."""
-        try:
-            if self._tls is not None:
-                load_certificate(self._tls, self._settings)
-            changed = await self.service.keeper.reload()
-        except (TabwiseError, TimeoutError) as error:
-            logger.error("reloading failed, what was served is: %s", error)
-            return
-        name = self.service.checkpoint.name
-        logger.info(
-            "reloaded; checkpoint %s is %s", name, "new" if changed else "the same"
-        )
-        if self._settings.daemon:
-            write_state(self._state())
-
-    def _state(self) -> DaemonState:
-        assert self._settings.api_key is not None
-        return DaemonState(
-            pid=os.getpid(),
-            port=self._port,
-            token=self._settings.api_key,
-            started=time.time(),
-            version=__version__,
-            checkpoint=self.service.checkpoint.digest,
-        )
-
-
-def _log_to_file(settings: ServeSettings) -> None:
-    """Log into the state folder, readable by the user alone (it is 0700)."""
+def _log_file() -> logging.Handler:
+    """In the state folder, readable by the user alone (it is 0700)."""
     file = state_folder() / "daemon.log"
     handler = logging.handlers.RotatingFileHandler(
         file, maxBytes=LOG_BYTES, backupCount=1
     )
-    configure_logging(settings.log_format, handler)
     file.chmod(0o600)
     # one person's keystrokes need no line each
     logging.getLogger("tabwise_server.serving.observing.requests").setLevel("WARNING")
+    return handler

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 
 from tabwise_model.checkpoint import Checkpoint
-from tabwise_model.engine import Engine
 from tabwise_model.request import Generation, Progress
 from tabwise_server.serving.admission.limits import Limits, Places
 from tabwise_server.serving.caching.answers import AnswerCache
-from tabwise_server.serving.engine.bridge import EngineBridge, NotBegun
-from tabwise_server.serving.engine.keeper import Keeper
+from tabwise_server.serving.engine.bridge import NotBegun
+from tabwise_server.serving.engine.engines import Engines
 from tabwise_server.serving.observing.metrics import Metrics
 from tabwise_server.serving.observing.requests import note
 from tabwise_server.serving.observing.tracing import Tracing
@@ -20,12 +19,11 @@ from tabwise_server.settings import ServeSettings
 
 
 class CompletionService:
-    """Answers questions with the keeper's model. started, last_request: monotonic
-    seconds."""
+    """Answers questions by its engines. started, last_request: monotonic seconds."""
 
-    def __init__(self, keeper: Keeper, settings: ServeSettings) -> None:
+    def __init__(self, engines: Engines, settings: ServeSettings) -> None:
         """Raises SettingsError."""
-        self.keeper = keeper
+        self.engines = engines
         self.cache = AnswerCache(settings)
         self.places = Places(
             Limits(
@@ -36,7 +34,7 @@ class CompletionService:
                 each_minute=settings.max_per_minute,
             )
         )
-        self.metrics = Metrics(keeper, self.cache, self.places)
+        self.metrics = Metrics(self.cache, self.places)
         self.tracing = (
             None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint)
         )
@@ -46,32 +44,24 @@ class CompletionService:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        return self.keeper.model.checkpoint
-
-    @property
-    def engine(self) -> Engine:
-        return self.keeper.model.engine
-
-    @property
-    def bridge(self) -> EngineBridge:
-        return self.keeper.model.bridge
+        return self.engines.model.checkpoint
 
     @property
     def device(self) -> str:
-        return self.keeper.model.device
+        return self.engines.model.facts.device
 
     @property
     def context_tokens(self) -> int:
         """Of prompt and answer together."""
-        return self.keeper.model.window
+        return self.engines.model.facts.window
 
     async def start(self) -> None:
-        await self.keeper.start()
+        await self.engines.start()
         self.ready = True
 
     async def stop(self) -> None:
         self.ready = False
-        await self.keeper.stop()
+        await self.engines.stop()
         await self.cache.close()
         if self.tracing is not None:
             self.tracing.close()
@@ -82,11 +72,11 @@ class CompletionService:
         asker: Asker,
         progress: Callable[[Progress], None] | None = None,
     ) -> Generation:
-        """See `ServedModel.answer`; what was answered before is answered from the
+        """See `Model.answer`; what was answered before is answered from the
         cache, with all of its text at once."""
         self.last_request = time.monotonic()
         while True:
-            model = await self.keeper.model_for(asker.deadline)
+            model = await self.engines.model_for(question, asker)
             key = self.cache.key(question, asker.owner, model)
             if key is not None and (kept := await self.cache.find(key)) is not None:
                 note(tokens=len(kept.tokens), cache="hit")

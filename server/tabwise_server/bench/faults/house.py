@@ -20,7 +20,7 @@ from tabwise_server.bench.machine import resident_mb
 from tabwise_server.bench.redis_server import RedisServer, running_redis
 from tabwise_server.capacity.fleet import Member, running_fleet, running_router
 from tabwise_server.metrics_text import read_metrics
-from tabwise_server.serving.engine.keeper import RESTART_REASONS
+from tabwise_server.serving.engine.engines import RESTART_REASONS
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ async def running_house(
         }
         # as many places as are answered within a deadline, and a second thread for
         # when the other backend is gone
-        flags = ["--threads", "2", "--slots", str(slots), "--max-queue", "256"]
-        flags.append("--reuse-port")
+        flags = ["--engines", "0", "--threads", "2", "--slots", str(slots)]
+        flags += ["--max-queue", "256", "--reuse-port"]
         members = await stack.enter_async_context(
             running_fleet(2, *flags, module=MODULE, environment=settings)
         )

@@ -37,7 +37,7 @@ from tabwise_server.bench.machine import describe_machine
 from tabwise_server.bench.processes import tabwise_serve
 from tabwise_server.capacity.fleet import UNCACHED
 from tabwise_server.errors import BadRequest
-from tabwise_server.serving.engine.keeper import RESTART_REASONS
+from tabwise_server.serving.engine.engines import RESTART_REASONS
 
 # A process' memory, once settled: what it may differ by, as a share and in megabytes.
 FLAT_SHARE, FLAT_MB = 0.10, 16.0

@@ -8,7 +8,7 @@ import time
 from aiohttp import web
 
 from tabwise_server import __version__
-from tabwise_server.errors import EngineFailed, Overloaded
+from tabwise_server.errors import Overloaded
 from tabwise_server.serving.admission.limits import Draining
 from tabwise_server.serving.app_keys import SERVICE
 from tabwise_server.serving.observing.metrics import CONTENT_TYPE
@@ -42,12 +42,7 @@ async def health(request: web.Request) -> web.Response:
 
 async def livez(request: web.Request) -> web.Response:
     """GET /livez: 500 while the engine hangs or is gone."""
-    keeper = request.app[SERVICE].keeper
-    if not keeper.model.bridge.alive:
-        raise EngineFailed("the engine has ended")
-    if keeper.hangs:
-        stalled_s = keeper.model.bridge.stalled_s
-        raise EngineFailed(f"the engine's step has taken {stalled_s:.0f} s")
+    request.app[SERVICE].engines.check_alive()
     return web.json_response({"status": "alive"})
 
 
@@ -59,13 +54,14 @@ async def readyz(request: web.Request) -> web.Response:
         raise Draining("draining")
     if not service.ready:
         raise Overloaded("starting")
-    service.keeper.check()
+    service.engines.check()
     return web.json_response({"status": "ready"})
 
 
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics"""
+    service = request.app[SERVICE]
     return web.Response(
-        body=request.app[SERVICE].metrics.render(),
+        body=service.metrics.render(await service.engines.figures()),
         headers={"Content-Type": CONTENT_TYPE},
     )

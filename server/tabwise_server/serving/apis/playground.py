@@ -107,7 +107,7 @@ async def suggest(request: web.Request) -> web.Response:
         wanted = structure(SuggestRequest, await read_json(request))
         place = Place(prefix=wanted.prefix, suffix=wanted.suffix, language="python")
         service = request.app[SERVICE]
-        model = service.keeper.model
+        model = service.engines.model
         question = question_of(build_request(place, PromptOptions()))
         result = await service.answer(question, ticket.until(None, wanted.session))
         raw, confidence = decode_whole(result.text), result.probability or 0.0

@@ -11,7 +11,7 @@ from tabwise_server.errors import SettingsError
 from tabwise_server.serving.caching.kept import as_kept, key_of
 from tabwise_server.serving.caching.memory import MemoryCache
 from tabwise_server.serving.caching.shared import SharedCache
-from tabwise_server.serving.engine.model import ServedModel
+from tabwise_server.serving.engine.engines import Model
 from tabwise_server.serving.question import Question
 from tabwise_server.settings import ServeSettings
 
@@ -42,7 +42,7 @@ class AnswerCache:
         """Redis', by reason."""
         return Counter() if self._shared is None else self._shared.failures
 
-    def key(self, question: Question, owner: str, model: ServedModel) -> bytes | None:
+    def key(self, question: Question, owner: str, model: Model) -> bytes | None:
         """What to look for and to keep an answer under; None for neither."""
         return key_of(question, owner, model, self._secret) if self._on else None
 

@@ -17,7 +17,7 @@ import attrs
 import cattrs.preconf.json
 
 from tabwise_model.request import Generation
-from tabwise_server.serving.engine.model import ServedModel
+from tabwise_server.serving.engine.engines import Model
 from tabwise_server.serving.question import Question
 
 KEY_BYTES = 32
@@ -25,9 +25,7 @@ KEY_BYTES = 32
 _converter = cattrs.preconf.json.make_converter()
 
 
-def key_of(
-    question: Question, owner: str, model: ServedModel, secret: bytes
-) -> bytes | None:
+def key_of(question: Question, owner: str, model: Model, secret: bytes) -> bytes | None:
     """KEY_BYTES that stand for the question; None if its answer may vary."""
     if not question.repeatable:
         return None
@@ -35,9 +33,9 @@ def key_of(
     asked = [
         model.checkpoint.digest,
         model.checkpoint.bits,
-        type(model.engine.runner).__name__,
-        model.window,
-        model.width,
+        model.facts.runner,
+        model.facts.window,
+        model.facts.width,
         owner,
         _written(question),
         *map(len, texts),

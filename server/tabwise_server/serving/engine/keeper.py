@@ -14,8 +14,12 @@ from typing import Any
 
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.engine import EngineCounters
-from tabwise_server.errors import Overloaded, TabwiseError
+from tabwise_model.request import Generation, Progress
+from tabwise_server.errors import EngineFailed, Overloaded, TabwiseError
+from tabwise_server.serving.engine.bridge import NotBegun
+from tabwise_server.serving.engine.engines import Figures
 from tabwise_server.serving.engine.model import ServedModel
+from tabwise_server.serving.question import Asker, Question
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +28,11 @@ RESTART_S = 0.3  # what that takes
 LOOKS = 8  # at the engine within the time after which it counts as hung
 START_S = 60.0  # for a fresh model's first answer
 RETIRE_S = 60.0  # what an old model's requests get to finish
-RESTART_REASONS = ("ended", "hung")
 MOST_RESTARTS, WITHIN_S = 5, 60.0  # more than that is beyond mending from inside
 
 
 class Keeper:
-    """The model that answers now, and what becomes of it.
+    """The model that answers now, and what becomes of it; see `Engines`.
 
     read: the checkpoint as it lies now; build: a model of it, not yet started. Both may
     take long and are called in threads. stall_s: a step that takes longer hangs.
@@ -69,29 +72,48 @@ class Keeper:
             await model.stop()
 
     def close(self, kind: type[TabwiseError], said: str) -> None:
-        """Answer everything in flight with such an error, and look after nothing any
-        more."""
         self._close()
         for task in self._tasks:
             task.cancel()
         for model in (self.model, *self._leaving):
             model.bridge.abandon(kind, said)
 
-    @property
-    def counters(self) -> EngineCounters:
+    async def figures(self) -> Figures:
+        return self.figures_now()
+
+    def figures_now(self) -> Figures:
         """Of all engines since the start."""
-        counters = self._retired
+        counters, engine = self._retired, self.model.engine
         for model in (self.model, *self._leaving):
             counters = counters.plus(model.engine.counters)
-        return counters
+        return Figures(
+            counters=counters,
+            queued=engine.queued,
+            running=engine.running,
+            slots=self.model.facts.slots,
+            restarts=self.restarts,
+        )
 
-    async def model_for(self, deadline: float | None) -> ServedModel:
+    async def answer(
+        self,
+        question: Question,
+        asker: Asker,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Generation:
+        """See `Model`; of whichever model answers now."""
+        while True:
+            model = await self.model_for(question, asker)
+            with contextlib.suppress(NotBegun):
+                return await model.answer(question, asker, progress)
+
+    async def model_for(self, question: Question, asker: Asker) -> ServedModel:
         """The model to ask, once one answers. While the engine does not move or is
         being replaced, a request waits for it, in its inbox or here.
 
         Raises what `check` does where that would take long, so that a router can ask
         another backend, whose cache does not know the document.
         """
+        deadline = asker.deadline
         now = time.monotonic()
         until = min(now + self._most_held_s, deadline or math.inf)
         while self._in_trouble:
@@ -119,23 +141,26 @@ class Keeper:
         return RESTART_S + max(0.0, hangs_s)
 
     def check(self) -> None:
-        """Raises EngineGone, or Overloaded if the engine has not moved for long: at
-        once, so that a router can ask another backend."""
+        """Raises EngineGone, or Overloaded if the engine has not moved for long."""
         bridge = self.model.bridge
         bridge.check()
         if bridge.stalled_s > self._stall_s / 2:
             raise Overloaded(f"the engine's step has taken {bridge.stalled_s:.1f} s")
+
+    def check_alive(self) -> None:
+        if not self.model.bridge.alive:
+            raise EngineFailed("the engine has ended")
+        if self.hangs:
+            stalled_s = self.model.bridge.stalled_s
+            raise EngineFailed(f"the engine's step has taken {stalled_s:.0f} s")
 
     @property
     def hangs(self) -> bool:
         return self.model.bridge.stalled_s > self._stall_s
 
     async def reload(self) -> bool:
-        """Serve the checkpoint as it lies now; returns whether that is another one.
-
-        The old one answers until the new one has, and then what it has begun. Raises
-        what `read` and `build` do, and then nothing has changed.
-        """
+        """The old one answers until the new one has, and then what it has begun. Raises
+        what `read` and `build` do."""
         async with self._changing:
             checkpoint = await asyncio.to_thread(self._read)
             if checkpoint.digest == self.model.checkpoint.digest:

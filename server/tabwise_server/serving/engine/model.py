@@ -12,17 +12,15 @@ import attrs
 
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.engine import Engine
-from tabwise_model.infill import MIN_PROMPT, Hole, Infiller
 from tabwise_model.prompt import Prompt, plain_prompt
 from tabwise_model.request import Generation, GenerationRequest, Progress
 from tabwise_model.runners.protocol import Runner
 from tabwise_server.serving.engine.bridge import EngineBridge
+from tabwise_server.serving.engine.engines import Facts
+from tabwise_server.serving.engine.reader import Reader
 from tabwise_server.serving.question import Asker, Question
 
 SEARCH_WIDTH = 4  # lines carried on at once; measured in docs/evaluation.md
-# Characters. What the model is shown is far less; the rest is there to be copied from.
-MOST_PREFIX, MOST_SUFFIX, MOST_CONTEXT = 32_000, 8_000, 32_000
-
 # Characters that are tokenised at once, as they take no longer than a thread's waking.
 SHORT_CHARS = 4_000
 CROWD = 48  # questions; where more wait, refusing some soon matters more
@@ -30,7 +28,7 @@ KEPT_SESSIONS = 4_096  # whose documents are taken as known
 
 
 class ServedModel:
-    """Answers questions once it is started. window: tokens of prompt and answer.
+    """Answers questions once it is started.
 
     Where several are asked, a long text is tokenised in a thread of its own at first:
     in the milliseconds that takes, the event loop can refuse dozens. Of a document that
@@ -41,15 +39,17 @@ class ServedModel:
         self, checkpoint: Checkpoint, runner: Runner, prefill_chunk: int = 128
     ) -> None:
         self.checkpoint = checkpoint
-        self.device = runner.device
         self._prefill_chunk = prefill_chunk
         self.engine = Engine(runner, checkpoint.tokenizer, prefill_chunk=prefill_chunk)
         self.bridge = EngineBridge(self.engine)
-        self.window = min(runner.slot_tokens, checkpoint.config.block_size)
-        self.width = min(SEARCH_WIDTH, runner.n_slots)
-        self._infiller = Infiller(
-            checkpoint.tokenizer, self.window, checkpoint.remembered
+        self.facts = Facts(
+            runner=type(runner).__name__,
+            device=runner.device,
+            slots=runner.n_slots,
+            window=min(runner.slot_tokens, checkpoint.config.block_size),
+            width=min(SEARCH_WIDTH, runner.n_slots),
         )
+        self._reader = Reader(checkpoint, self.facts.window, self.facts.width)
         self._ids = itertools.count()
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -73,6 +73,9 @@ class ServedModel:
         slots = old.slots_at_rest()
         adopt(old.runner, [len(slot.tokens) for slot in slots.slots])
         self.engine.hold(slots)
+
+    def prompt(self, question: Question) -> Prompt:
+        return self._reader.prompt(question)
 
     async def start(self) -> None:
         """Run the engine, and decode once so that the first user does not wait."""
@@ -111,14 +114,15 @@ class ServedModel:
             self.in_flight -= 1
 
     async def _prepared(self, question: Question, asker: Asker) -> GenerationRequest:
-        """`_request`, in its thread if that takes long. Raises EngineGone once the
-        model has stopped."""
+        """Tokenised, in a thread if that takes long. Raises EngineGone once the model
+        has stopped."""
         self.bridge.check()
         known = self._knows(asker) and self.in_flight <= CROWD
         if known or self.in_flight == 1 or question.chars <= SHORT_CHARS:
-            return self._request(question)  # sooner than a thread wakes
+            return self._reader.request(question)  # sooner than a thread wakes
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._preparing, self._request, question)
+        read = self._reader.request
+        return await loop.run_in_executor(self._preparing, read, question)
 
     def _knows(self, asker: Asker) -> bool:
         """Whether this document was asked about, which from now on it was."""
@@ -131,42 +135,3 @@ class ServedModel:
         if len(self._known) > KEPT_SESSIONS:
             self._known.popitem(last=False)
         return known
-
-    def prompt(self, question: Question) -> Prompt:
-        """What the model reads for it."""
-        request = self._request(question)
-        return Prompt(request.prompt, request.heal)
-
-    def _request(self, question: Question) -> GenerationRequest:
-        """Tokenised; its id and what concerns the asker are yet to be filled in."""
-        wanted, about = question.wanted, question.about
-        if not isinstance(about, str):
-            wanted = attrs.evolve(wanted, width=min(wanted.width, self.width))
-            return self._infiller.request("", nearest(about), wanted)
-        new_tokens = max(1, min(wanted.max_new_tokens, self.window - MIN_PROMPT))
-        prompt = plain_prompt(
-            self.checkpoint.tokenizer, about, window=self.window - new_tokens
-        )
-        return GenerationRequest(
-            id="",
-            prompt=prompt.ids,
-            heal=prompt.heal,
-            max_new_tokens=new_tokens,
-            sampling=wanted.sampling,
-        )
-
-
-def nearest(hole: Hole) -> Hole:
-    """What of `hole` is tokenised: as much as there is, but of very long texts only
-    what is nearest to the cursor, so that none of them holds the server up."""
-    room, context = MOST_CONTEXT, []
-    for path, text in reversed(hole.context):
-        if len(text) <= room:
-            context.append((path, text))
-            room -= len(text)
-    return attrs.evolve(
-        hole,
-        prefix=hole.prefix[-MOST_PREFIX:],
-        suffix=hole.suffix[:MOST_SUFFIX],
-        context=tuple(reversed(context)),
-    )

@@ -28,7 +28,7 @@ from tabwise_model.request import Generation
 from tabwise_server.serving.admission.limits import Places
 from tabwise_server.serving.caching.answers import PLACES, AnswerCache
 from tabwise_server.serving.caching.shared import FAILURES
-from tabwise_server.serving.engine.keeper import RESTART_REASONS, Keeper
+from tabwise_server.serving.engine.engines import RESTART_REASONS, Figures
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.5, 1, 2, 5)
@@ -38,7 +38,7 @@ TOKEN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 class Metrics:
     """One app's metrics; the seed's four under the seed's names."""
 
-    def __init__(self, keeper: Keeper, cache: AnswerCache, places: Places) -> None:
+    def __init__(self, cache: AnswerCache, places: Places) -> None:
         self._registry = CollectorRegistry()
         for name, text, read in (
             ("tabwise_places", "Requests that there is room for", "room"),
@@ -48,7 +48,8 @@ class Metrics:
             gauge = Gauge(name, text, registry=self._registry)
             gauge.set_function(partial(operator.attrgetter(read), places))
         ProcessCollector(registry=self._registry)  # memory, CPU time, open files
-        self._registry.register(_EngineCollector(keeper))
+        self._engines = _EngineCollector()
+        self._registry.register(self._engines)
         self._registry.register(_CacheCollector(cache))
         self.requests = self._counter(
             "code_completion_requests", "Completion requests answered", "status"
@@ -85,7 +86,8 @@ class Metrics:
         if tokens > 1:
             self.token_time.observe(result.decode_s / (tokens - 1))
 
-    def render(self) -> bytes:
+    def render(self, engines: Figures) -> bytes:
+        self._engines.figures = engines
         return generate_latest(self._registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -113,14 +115,14 @@ _ENGINE_COUNTERS: Mapping[str, str] = MappingProxyType(
 
 
 class _EngineCollector(Collector):
-    """The engine's own counters, read when asked; those of the engines that it has
-    replaced are in them."""
+    """What the engines tell; those that were replaced are in their counters."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self) -> None:
+        self.figures = Figures()
 
     def collect(self) -> Iterator[Metric]:
-        engine, counters = self._keeper.model.engine, self._keeper.counters
+        figures = self.figures
+        counters = figures.counters
         for name, text in _ENGINE_COUNTERS.items():
             value = getattr(counters, name)
             yield CounterMetricFamily(f"tabwise_engine_{name}", text, value)
@@ -128,13 +130,22 @@ class _EngineCollector(Collector):
             "tabwise_engine_restarts",
             "Engines that were replaced",
             "reason",
-            {reason: self._keeper.restarts[reason] for reason in RESTART_REASONS},
+            {reason: figures.restarts[reason] for reason in RESTART_REASONS},
         )
         yield _batch_sizes(counters)
+        yield CounterMetricFamily(
+            "tabwise_engine_cpu_seconds",
+            "Processor time of the engines' own processes",
+            figures.cpu_s,
+        )
         gauges = {
-            "tabwise_engine_queued": ("Requests waiting for a slot", engine.queued),
-            "tabwise_engine_running": ("Requests in a slot", engine.running),
-            "tabwise_engine_slots": ("Slots", engine.runner.n_slots),
+            "tabwise_engine_queued": ("Requests waiting for a slot", figures.queued),
+            "tabwise_engine_running": ("Requests in a slot", figures.running),
+            "tabwise_engine_slots": ("Slots", figures.slots),
+            "tabwise_engine_resident_memory_bytes": (
+                "Memory of the engines' own processes",
+                figures.resident_bytes,
+            ),
         }
         for name, (text, number) in gauges.items():
             yield GaugeMetricFamily(name, text, number)
