@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
@@ -23,7 +24,9 @@ from tabwise_server.errors import (
     CheckpointMissing,
     DeadlineExceeded,
     EngineFailed,
+    Overloaded,
     SettingsError,
+    TabwiseError,
 )
 from tabwise_server.serving.admission.limits import Draining
 from tabwise_server.serving.engine.bridge import EngineGone, NotBegun
@@ -209,6 +212,30 @@ async def test_a_process_that_is_silent_is_replaced(checkpoint: Checkpoint) -> N
         assert (await crew.figures()).restarts == {"hung": 1}
 
 
+async def test_while_a_process_is_in_trouble_others_are_asked(
+    checkpoint: Checkpoint,
+) -> None:
+    async with running_crew(checkpoint, stall_s=60.0) as crew:
+        asked, asker = question(), Asker(session="a")
+        quiet, other = crew.processes
+        assert (await crew.model_for(asked, asker)) is quiet
+        long_ago = time.monotonic() - 40.0
+        os.kill(quiet.pid, signal.SIGSTOP)
+        quiet._asked = long_ago
+        assert not await quiet.look(0.1)
+        assert (await crew.model_for(asked, asker)) is other
+        crew.check()
+        os.kill(other.pid, signal.SIGSTOP)
+        other._asked = long_ago
+        with pytest.raises(Overloaded, match="has answered for a while"):
+            await crew.model_for(asked, asker)
+        crew.check_alive()
+        for process in (quiet, other):
+            os.kill(process.pid, signal.SIGCONT)
+        assert await quiet.look(30.0)
+        assert (await crew.model_for(asked, asker)) is quiet
+
+
 def given_up_or_replaced(crew: Crew, process: EngineProcess) -> bool:
     return crew.given_up.is_set() or crew.processes[0] is not process
 
@@ -330,11 +357,17 @@ async def test_the_server_logs_what_its_processes_say(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with running_crew(checkpoint, count=1) as crew:
-        broken = attrs.evolve(question(), stop_texts=(3,))  # type: ignore[arg-type]
-        with pytest.raises(EngineFailed):
+        broken = attrs.evolve(question(), wanted="secret")  # type: ignore[arg-type]
+        with pytest.raises(TabwiseError, match="see the server's log") as caught:
             await ask(crew, broken)
+        assert (caught.value.status, caught.value.code) == (500, "internal_error")
         await ask(crew, question())
-    assert [one for one in caplog.records if one.process == crew.processes[0].pid]
+        (record,) = [
+            one for one in caplog.records if one.process == crew.processes[0].pid
+        ]
+    assert "AttributeError in an engine's process" in record.getMessage()
+    assert "reader.py" in record.getMessage()
+    assert "secret" not in record.getMessage()  # what was asked
 
 
 def test_how_many_processes_compute(

@@ -44,7 +44,7 @@ const FIGURES: readonly (readonly [string, string, Value])[] = [
   ],
   ["prompt found in the cache", "%", (a, b) => percent(prefixHits(a, b))],
   ["answers found in the cache", "%", (a, b) => percent(answerHits(a, b))],
-  ["memory", "MB", (_, b) => megabytes(b.samples.get("process_resident_memory_bytes"))],
+  ["memory", "MB", (_, b) => megabytes(resident(b.samples))],
 ];
 
 /** The looks of the last while. Figures are of that while; their courses have a value
@@ -165,6 +165,13 @@ function percent(share: number | undefined): number | undefined {
 
 function perSecond(from: Look, to: Look, count: number): number | undefined {
   return ratio(count * 1000, to.at - from.at);
+}
+
+/** The server's own, and its engines' processes'. */
+function resident(samples: Samples): number | undefined {
+  const own = samples.get("process_resident_memory_bytes");
+  const engines = samples.get("tabwise_engine_resident_memory_bytes") ?? 0;
+  return own === undefined ? undefined : own + engines;
 }
 
 function megabytes(bytes: number | undefined): number | undefined {

@@ -77,6 +77,9 @@ test("what was never counted is told as unknown, not as zero", () => {
   history.add(of({ process_resident_memory_bytes: 80e6 }), 1_000);
   const figures = shown(history);
   assert.equal(figures.get("memory")?.value, 80);
+  const engines = { tabwise_engine_resident_memory_bytes: 60e6 };
+  history.add(of({ process_resident_memory_bytes: 80e6, ...engines }), 2_000);
+  assert.equal(shown(history).get("memory")?.value, 140);
   assert.equal(figures.get("batch, requests a step")?.value, undefined);
   assert.equal(figures.get("latency, median")?.value, undefined);
 });

@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import secrets
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -16,7 +18,7 @@ import aiohttp
 import attrs
 
 from tabwise_server.bench.faults.faulty import ENDS, HANGS
-from tabwise_server.bench.machine import resident_mb
+from tabwise_server.bench.machine import family, resident_mb
 from tabwise_server.bench.redis_server import RedisServer, running_redis
 from tabwise_server.capacity.fleet import Member, running_fleet, running_router
 from tabwise_server.metrics_text import read_metrics
@@ -53,10 +55,9 @@ class House:
         turn, what = divmod(step, 3)
         member = self.members[turn % 2]
         if what == 0:
-            how = HANGS if turn % 3 == 2 else ENDS
-            what_it_does = "hangs" if how is HANGS else "ends"
-            self._tell(f"the engine of {member.url} {what_it_does}")
-            member.process.send_signal(how)
+            hangs = turn % 3 == 2
+            self._tell(f"an engine of {member.url} {'hangs' if hangs else 'ends'}")
+            _break_engine(member.process.pid, hangs)
         elif what == 1:
             self._tell("Redis is killed")
             await self.redis.kill()
@@ -71,12 +72,22 @@ class House:
         logger.warning("%s", words)
 
 
+def _break_engine(pid: int, hangs: bool) -> None:
+    """One of those of a backend, in a process of its own or not."""
+    _, *engines = family(pid)
+    if engines:
+        os.kill(engines[0], signal.SIGSTOP if hangs else signal.SIGKILL)
+    else:
+        os.kill(pid, HANGS if hangs else ENDS)
+
+
 @contextlib.asynccontextmanager
 async def running_house(
     slots: int, environment: Mapping[str, str]
 ) -> AsyncIterator[House]:
-    """Two backends of `slots`, nginx before them, and Redis beside them. Raises
-    FleetError for what is missing."""
+    """Two backends of `slots`, one that computes itself and one with two processes for
+    it, nginx before them, and Redis beside them. Raises FleetError for what is missing.
+    """
     keys = [secrets.token_hex(16) for _ in range(KEYS)]
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -91,11 +102,17 @@ async def running_house(
         }
         # as many places as are answered within a deadline, and a second thread for
         # when the other backend is gone
-        flags = ["--engines", "0", "--threads", "2", "--slots", str(slots)]
+        flags = ["--threads", "2", "--slots", str(slots)]
         flags += ["--max-queue", "256", "--reuse-port"]
-        members = await stack.enter_async_context(
-            running_fleet(2, *flags, module=MODULE, environment=settings)
-        )
+        members = [
+            member
+            for engines in ("0", "2")
+            for member in await stack.enter_async_context(
+                running_fleet(
+                    1, "--engines", engines, *flags, module=MODULE, environment=settings
+                )
+            )
+        ]
         urls = [member.url for member in members]
         url, _ = await stack.enter_async_context(running_router(urls, quiet=True))
         yield House(url, keys, members, redis)
@@ -117,7 +134,8 @@ class Watch:
         async with aiohttp.ClientSession(timeout=timeout, headers=headers) as http:
             while True:
                 for member in house.members:
-                    self.remember(member.process.pid)
+                    for pid in family(member.process.pid):
+                        self.remember(pid)
                     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                         await self._count(http, member)
                 await asyncio.sleep(WATCH_S)

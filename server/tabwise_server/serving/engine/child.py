@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from functools import partial
 from logging.handlers import QueueHandler
 from pathlib import Path
@@ -47,6 +48,8 @@ from tabwise_server.serving.engine.link import (
 from tabwise_server.serving.engine.loading import SWITCH_S, keeper_of
 
 logger = logging.getLogger(__name__)
+
+UNFORESEEN = "internal error; see the server's log"
 
 
 class Child:
@@ -100,7 +103,7 @@ class Child:
                 if message.id in self._tasks:
                     self._tasks[message.id].cancel()
             case Look():
-                self._link.send(Seen(self._figures()))
+                self._link.send(Seen(self._figures(), self._well()))
             case Begin():
                 self._begin.put_nowait(message)
 
@@ -114,15 +117,24 @@ class Child:
             # its own keeper has waited for another engine: nobody here will answer
             kind = EngineGone if isinstance(error, NotBegun) else type(error)
             self._link.send(Failed(ask.id, kind, str(error)))
-        except Exception as error:
-            logger.exception("an engine's process failed a request")
-            self._link.send(Failed(ask.id, EngineFailed, str(error)))
+        except Exception as error:  # noqa: BLE001 - it must be answered
+            # where, not what: an error's text may quote the request
+            where = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("%s in an engine's process\n%s", type(error).__name__, where)
+            self._link.send(Failed(ask.id, TabwiseError, UNFORESEEN))
         else:
             self._link.send(Done(ask.id, result))
 
     def _tell(self, loop: asyncio.AbstractEventLoop, id: int, found: Progress) -> None:
         """From the engine's thread."""
         loop.call_soon_threadsafe(self._link.send, Some(id, found))
+
+    def _well(self) -> bool:
+        try:
+            self._keeper.check()
+        except TabwiseError:
+            return False
+        return True
 
     def _figures(self) -> Figures:
         return attrs.evolve(

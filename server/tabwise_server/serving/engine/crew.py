@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tabwise_model.checkpoint import Checkpoint
-from tabwise_server.errors import EngineFailed, TabwiseError
+from tabwise_server.errors import EngineFailed, Overloaded, TabwiseError
 from tabwise_server.serving.engine.bridge import GONE, NotBegun
 from tabwise_server.serving.engine.engines import Figures
 from tabwise_server.serving.engine.keeper import (
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 KEPT_DOCUMENTS = 8_192  # whose engine is known
 BEGINNING_CHARS = 200  # by which a document without a name is known
 FIGURES_S = 1.0  # for a process to tell how it does
+RESTART_S = 0.7  # what it takes to replace one
+LOOK_S = 0.05  # between two looks whether one in trouble has recovered
 
 
 class Crew:
@@ -85,25 +87,41 @@ class Crew:
             process.abandon(kind, said)
 
     async def model_for(self, question: Question, asker: Asker) -> EngineProcess:
-        """The process that has the document's keys and values. While it is being
-        replaced, the next in turn; where there is none, a request waits for one."""
+        """The process that has the document's keys and values, or while that is in
+        trouble the next that is not. Where all are, a request waits for one of them,
+        if that is soon over."""
         deadline = asker.deadline
         until = min(time.monotonic() + MOST_HELD_S, deadline or math.inf)
         home = self._homes.of(asker.owner, asker.session or beginning(question))
         while True:
             for n in range(self._count):
                 process = self.processes[(home + n) % self._count]
-                if process.alive:
+                if self._fit(process):
                     return process
-            if self._closed or time.monotonic() >= until:
-                raise NotBegun(GONE)
+            if self._closed or time.monotonic() + self._wait_s > until:
+                self.check()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout(LOOK_S):
                     await self._replaced.wait()
+
+    def _fit(self, process: EngineProcess) -> bool:
+        return process.well and process.silent_s < self._stall_s / 2
+
+    @property
+    def _wait_s(self) -> float:
+        """What it takes until one of them answers, at the most."""
+        if self.given_up.is_set():
+            return math.inf
+        waits = [
+            self._stall_s - one.silent_s if one.alive else 0.0 for one in self.processes
+        ]
+        return RESTART_S + max(0.0, min(waits))
 
     def check(self) -> None:
         if not any(process.alive for process in self.processes):
             raise NotBegun(GONE)
+        if not any(map(self._fit, self.processes)):
+            raise Overloaded("no engine's process has answered for a while")
 
     def check_alive(self) -> None:
         if not any(process.alive for process in self.processes):

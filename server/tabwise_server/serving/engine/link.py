@@ -91,7 +91,10 @@ class Failed:
 
 @attrs.frozen
 class Seen:
+    """well: whether a request would be answered soon."""
+
     figures: Figures
+    well: bool
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ import logging
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,8 @@ class EngineProcess:
         self._unfit: TabwiseError | None = None
         self._ready = asyncio.Event()
         self._seen = asyncio.Event()
+        self._well = True  # as it said last
+        self._asked: float | None = None  # when, if that is not yet answered
         # once it has ended, what to raise
         self._ended: tuple[type[TabwiseError], str] | None = None
         self._over = asyncio.Event()
@@ -112,6 +115,16 @@ class EngineProcess:
     @property
     def alive(self) -> bool:
         return self._ended is None
+
+    @property
+    def well(self) -> bool:
+        """Whether it said so, when it was looked at last."""
+        return self.alive and self._well
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since it was looked at, if it has not answered that."""
+        return 0.0 if self._asked is None else time.monotonic() - self._asked
 
     def prompt(self, question: Question) -> Prompt:
         return self._reader.prompt(question)
@@ -171,6 +184,7 @@ class EngineProcess:
     async def look(self, within_s: float) -> bool:
         """Have it tell its figures; False if it does not, or has ended."""
         self._seen.clear()
+        self._asked = self._asked or time.monotonic()
         self._send(Look())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -195,7 +209,8 @@ class EngineProcess:
                 if message.id in self._told:
                     self._told[message.id](message.progress)
             case Seen():
-                self.figures = message.figures
+                self.figures, self._well = message.figures, message.well
+                self._asked = None
                 self._seen.set()
             case Logged():
                 logging.getLogger(message.record.name).handle(message.record)
