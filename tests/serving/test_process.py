@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import aiohttp
 import pytest
 
 from support.checkpoints import save_tiny
+from tabwise_server.bench.machine import family
 from tabwise_server.capacity.fleet import free_port
 from tabwise_server.daemon_state import (
     DaemonState,
@@ -88,11 +90,22 @@ def test_it_answers_and_leaves_on_sigterm(children: list[Started]) -> None:
     assert child.communicate()[0] == ""
 
 
+def terminate(child: Started) -> None:
+    child.send_signal(signal.SIGTERM)
+
+
+def interrupt_all(child: Started) -> None:
+    """As Ctrl-C in a terminal does."""
+    for pid in family(child.pid):
+        os.kill(pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("end", [terminate, interrupt_all])
 @pytest.mark.usefixtures("environment")
-async def test_sigterm_lets_every_accepted_request_finish(
-    children: list[Started],
+async def test_who_is_told_to_leave_finishes_every_accepted_request(
+    end: Callable[[Started], None], children: list[Started]
 ) -> None:
-    child = serve(children, "--port", "0", "--slots", "2")
+    child = serve(children, "--port", "0", "--slots", "2", "--engines", "2")
     url = wait_for_url(child)
     async with aiohttp.ClientSession() as http:
 
@@ -111,7 +124,7 @@ async def test_sigterm_lets_every_accepted_request_finish(
         async with asyncio.timeout(30):
             while await accepted() + sum(task.done() for task in tasks) < 40:
                 assert child.poll() is None
-        child.send_signal(signal.SIGTERM)
+        end(child)
         assert set(await asyncio.gather(*tasks)) == {200}
         # an idle connection that is kept alive holds nobody up
         assert await asyncio.to_thread(child.wait, 8) == 0
@@ -133,6 +146,24 @@ def test_a_second_sigterm_ends_it_at_once(children: list[Started]) -> None:
         assert child.poll() is None
         child.send_signal(signal.SIGTERM)
         assert child.wait(5) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that says")
+@pytest.mark.usefixtures("environment")
+def test_no_engine_outlives_its_server_however_that_ends(
+    children: list[Started],
+) -> None:
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        child = serve(children, "--port", "0", "--engines", "2")
+        wait_for_url(child)
+        server, *engines = family(child.pid)
+        assert (server, len(engines)) == (child.pid, 2)
+        child.send_signal(end)
+        assert child.wait(20) == (0 if end is signal.SIGTERM else -end)
+        left = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}").exists() for pid in engines):
+            assert time.monotonic() < left
+            time.sleep(0.01)
 
 
 def health(url: str) -> dict[str, Any]:
