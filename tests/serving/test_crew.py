@@ -29,6 +29,7 @@ from tabwise_server.errors import (
     TabwiseError,
 )
 from tabwise_server.serving.admission.limits import Draining
+from tabwise_server.serving.engine import crew as crew_module
 from tabwise_server.serving.engine.bridge import EngineGone, NotBegun
 from tabwise_server.serving.engine.crew import Crew, Homes, beginning
 from tabwise_server.serving.engine.keeper import MOST_RESTARTS
@@ -182,6 +183,7 @@ async def test_a_process_that_dies_is_replaced_and_others_serve_meanwhile(
         for name in ("a", "b"):
             await ask(crew, question(), name)
         doomed, other = crew.processes
+        assert (await crew.figures()).slots == 16
         in_flight = [asyncio.create_task(ask(crew, LONG, "a")) for _ in range(2)]
         await until(lambda: doomed.in_flight == 2)
         os.kill(doomed.pid, signal.SIGKILL)
@@ -189,6 +191,8 @@ async def test_a_process_that_dies_is_replaced_and_others_serve_meanwhile(
             with pytest.raises(EngineGone, match="has ended"):
                 await task
         crew.check()
+        async with asyncio.timeout(0.5):  # nobody waits for who is gone
+            assert (await crew.figures()).slots == 16
         asked = question("import os\n")
         assert (await crew.model_for(asked, Asker(session="a"))) is other
         assert what(await ask(crew, asked, "a")) == what(await ask(crew, asked, "b"))
@@ -200,7 +204,10 @@ async def test_a_process_that_dies_is_replaced_and_others_serve_meanwhile(
         assert figures.slots == 16
 
 
-async def test_a_process_that_is_silent_is_replaced(checkpoint: Checkpoint) -> None:
+async def test_a_process_that_is_silent_is_replaced(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew_module, "MOST_HELD_S", 30.0)  # however busy this is
     async with running_crew(checkpoint, count=1, stall_s=0.4) as crew:
         (hung,) = crew.processes
         os.kill(hung.pid, signal.SIGSTOP)

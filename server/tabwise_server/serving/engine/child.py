@@ -49,6 +49,8 @@ from tabwise_server.serving.engine.loading import SWITCH_S, keeper_of
 
 logger = logging.getLogger(__name__)
 
+# The server goes first: it is soon done, and refusals must not wait for the engines.
+NICE = 5
 UNFORESEEN = "internal error; see the server's log"
 
 
@@ -166,6 +168,7 @@ def _resident_bytes() -> int:
 
 def main(fd: int) -> None:
     faulthandler.enable()
+    os.nice(NICE)
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_S)

@@ -172,14 +172,13 @@ class Crew:
     async def _restart(self, place: int, broken: EngineProcess, reason: str) -> None:
         """Answer what is in flight, and put a fresh process in its place. The
         checkpoint is the one in memory: what lies on the disk may be another."""
+        broken.abandon()
         async with self._changing:
             if self.processes[place] is not broken:
                 return  # a reload has replaced it
             logger.error("an engine's process has %s; starting another", reason)
             await broken.kill()
-            self._past = self._past.plus(broken.figures.of_the_past).plus(
-                Figures(restarts=Counter([reason]))
-            )
+            self._past = self._past.plus(Figures(restarts=Counter([reason])))
             if self._too_often(place):
                 logger.critical("%d restarts did not help; giving up", MOST_RESTARTS)
                 self._give_up()
@@ -191,6 +190,7 @@ class Crew:
                 self._give_up()
                 return
             self.processes[place] = fresh
+            self._past = self._past.plus(broken.figures.of_the_past)
             self._replaced.set()
             self._replaced = asyncio.Event()
             logger.warning("the engine's process is back")

@@ -183,6 +183,8 @@ class EngineProcess:
 
     async def look(self, within_s: float) -> bool:
         """Have it tell its figures; False if it does not, or has ended."""
+        if not self.alive:
+            return False
         self._seen.clear()
         self._asked = self._asked or time.monotonic()
         self._send(Look())
