@@ -208,6 +208,7 @@ async def test_a_process_that_is_silent_is_replaced(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crew_module, "MOST_HELD_S", 30.0)  # however busy this is
+    monkeypatch.setattr(crew_module, "HUNG_S", 0.4)
     async with running_crew(checkpoint, count=1, stall_s=0.4) as crew:
         (hung,) = crew.processes
         os.kill(hung.pid, signal.SIGSTOP)

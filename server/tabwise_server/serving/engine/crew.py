@@ -36,12 +36,15 @@ KEPT_DOCUMENTS = 8_192  # whose engine is known
 BEGINNING_CHARS = 200  # by which a document without a name is known
 FIGURES_S = 1.0  # for a process to tell how it does
 RESTART_S = 0.7  # what it takes to replace one
+# Silence that is no trouble, or no hang: on a crowded machine a process is this late.
+LATE_S, HUNG_S = 1.0, 5.0
 LOOK_S = 0.05  # between two looks whether one in trouble has recovered
 
 
 class Crew:
     """See `Engines`. count: how many; read: the checkpoint as it lies now; make: a
-    process for one, which may begin. stall_s: one that is silent for longer hangs."""
+    process for one, which may begin. stall_s: one that is silent for longer hangs, or
+    for HUNG_S, if that is longer."""
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class Crew:
         self.processes = [make(checkpoint) for _ in range(count)]
         self._checkpoint, self._count = checkpoint, count
         self._read, self._make = read, make
-        self._stall_s = stall_s
+        self._late_s, self._hung_s = max(stall_s / 2, LATE_S), max(stall_s, HUNG_S)
         self._homes = Homes(count)
         self._replaced = asyncio.Event()  # set when a process is, or none ever will be
         self._closed = False
@@ -105,7 +108,7 @@ class Crew:
                     await self._replaced.wait()
 
     def _fit(self, process: EngineProcess) -> bool:
-        return process.well and process.silent_s < self._stall_s / 2
+        return process.well and process.silent_s < self._late_s
 
     @property
     def _wait_s(self) -> float:
@@ -113,7 +116,7 @@ class Crew:
         if self.given_up.is_set():
             return math.inf
         waits = [
-            self._stall_s - one.silent_s if one.alive else 0.0 for one in self.processes
+            self._hung_s - one.silent_s if one.alive else 0.0 for one in self.processes
         ]
         return RESTART_S + max(0.0, min(waits))
 
@@ -163,9 +166,9 @@ class Crew:
         not help."""
         while not self._closed:
             process = self.processes[place]
-            if await process.ends(self._stall_s / LOOKS):
+            if await process.ends(self._late_s / LOOKS):
                 await self._restart(place, process, "ended")
-            elif not await process.look(self._stall_s):
+            elif not await process.look(self._hung_s):
                 reason = "hung" if process.alive else "ended"
                 await self._restart(place, process, reason)
 
