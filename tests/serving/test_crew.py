@@ -244,6 +244,19 @@ async def test_while_a_process_is_in_trouble_others_are_asked(
         assert (await crew.model_for(asked, asker)) is quiet
 
 
+async def test_who_looks_at_the_same_time_does_not_take_it_for_silent(
+    checkpoint: Checkpoint,
+) -> None:
+    async with running_crew(checkpoint, count=1) as crew:
+        (process,) = crew.processes
+
+        async def often() -> list[bool]:
+            return [await process.look(30.0) for _ in range(100)]
+
+        found = await asyncio.gather(*(often() for _ in range(8)))
+        assert all(map(all, found))
+
+
 def given_up_or_replaced(crew: Crew, process: EngineProcess) -> bool:
     return crew.given_up.is_set() or crew.processes[0] is not process
 

@@ -36,7 +36,8 @@ KEPT_DOCUMENTS = 8_192  # whose engine is known
 BEGINNING_CHARS = 200  # by which a document without a name is known
 FIGURES_S = 1.0  # for a process to tell how it does
 RESTART_S = 0.7  # what it takes to replace one
-# Silence that is no trouble, or no hang: on a crowded machine a process is this late.
+# Silence that is no trouble, or no hang, however short a step may be: on a crowded
+# machine a process of low priority may be late.
 LATE_S, HUNG_S = 1.0, 5.0
 LOOK_S = 0.05  # between two looks whether one in trouble has recovered
 

@@ -188,10 +188,12 @@ class EngineProcess:
         self._seen.clear()
         self._asked = self._asked or time.monotonic()
         self._send(Look())
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(within_s):
                 await self._seen.wait()
-        return self._seen.is_set() and self.alive
+        except TimeoutError:
+            return False
+        return self.alive  # whoever looks next may have cleared the event by now
 
     def _send(self, message: Any) -> None:
         assert self._link is not None
