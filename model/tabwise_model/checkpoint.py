@@ -161,9 +161,11 @@ def _take_remembered(tensors: Tensors, tokenizer: Tokenizer) -> Remembered | Non
     if not parts:
         return None
     try:
-        remembered = Remembered(**parts)
+        if parts.keys() != {"ids", "order"}:
+            raise ValueError(f"must be ids and order, got {', '.join(sorted(parts))}")
+        remembered = Remembered(parts["ids"], parts["order"])
         remembered.check(tokenizer.vocab_size)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise CheckpointError(f"what the checkpoint remembers: {error}") from error
     return remembered
 
@@ -264,8 +266,8 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     check_tensors(checkpoint.config, checkpoint.tensors, checkpoint.bits, int4)
     tensors = {k: np.ascontiguousarray(v) for k, v in checkpoint.tensors.items()}
     if checkpoint.remembered is not None:
-        parts = attrs.asdict(checkpoint.remembered, recurse=False)
-        tensors |= {REMEMBERED + name: part for name, part in parts.items()}
+        held = checkpoint.remembered
+        tensors |= {REMEMBERED + "ids": held.ids, REMEMBERED + "order": held.order}
     save_file(tensors, folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)  # it comes readable by its owner alone
     text = checkpoint.tokenizer.dumps()

@@ -118,6 +118,7 @@ class _Row(ctypes.Structure):
         *((name, _POINTER) for name in ("logits", "context", "text", "held", "order")),
         *((name, _POINTER) for name in ("ends", "allowed")),
         *((name, _INT) for name in ("context_length", "text_length", "held_count")),
+        *((name, _INT) for name in ("skipped_from", "skipped_to")),
         *((name, _INT) for name in ("ends_count", "allowed_count")),
         *((name, _FLOAT) for name in ("trust", "least")),
     )
@@ -189,6 +190,7 @@ def _fill(one: _Row, row: Row, context: int) -> None:
     if held is not None:
         one.held, one.order = _address(held.ids), _address(held.order)
         one.held_count, one.trust = len(held.order), source.trust
+        one.skipped_from, one.skipped_to = held.skipped
 
 
 def _address(ids: npt.NDArray[np.int32] | Ids) -> int:

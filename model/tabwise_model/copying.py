@@ -23,6 +23,8 @@ from tabwise_model.copy_gates import GATES, features
 from tabwise_model.occurrences import (
     GAP,
     LONGEST,
+    NOWHERE,
+    Span,
     agreements,
     in_order,
     nearest,
@@ -63,11 +65,13 @@ class Copied:
 
 @attrs.frozen(eq=False)
 class Remembered:
-    """A repository's texts that a checkpoint brings along. ids (N,): one run of them
-    with gaps between, LONGEST of which stand first; order (M,): see `in_order`."""
+    """A repository's texts. ids (N,): one run of them with gaps between, LONGEST of
+    which stand first; order (M,): see `in_order`. skipped: places in `ids` from which
+    nothing is copied, and which prove nothing."""
 
     ids: Ids
     order: Ids
+    skipped: Span = NOWHERE
 
     @classmethod
     def of(cls, texts: Iterable[Ids]) -> Remembered:
@@ -98,14 +102,14 @@ class Remembered:
 
     def agreements(self, before: Ids) -> Ids:
         """How many tokens agree behind each of the last TRUST_TOKENS of `before`."""
-        return agreements(self.ids, self.order, before, TRUST_TOKENS)
+        return agreements(self.ids, self.order, before, TRUST_TOKENS, self.skipped)
 
     def predict(self, context: Sequence[int], trust: float) -> Copied | None:
         """As `CopySource.predict` of one text, of the MOST_REMEMBERED occurrences that
         agree longest; nothing without trust."""
         if not trust:
             return None
-        found = nearest(self.ids, self.order, context, MOST_REMEMBERED)
+        found = nearest(self.ids, self.order, context, MOST_REMEMBERED, self.skipped)
         return _copied(*found, trust)
 
 

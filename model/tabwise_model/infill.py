@@ -42,14 +42,10 @@ class Wanted:
 class Infiller:
     """Makes requests for one model."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, window: int, remembered: Remembered | None = None
-    ) -> None:
-        """window: tokens of prompt and completion together. remembered: a repository to
-        copy from, beside what a hole brings."""
+    def __init__(self, tokenizer: Tokenizer, window: int) -> None:
+        """window: tokens of prompt and completion together."""
         self._tokenizer = tokenizer
         self._window = window
-        self._remembered = remembered
 
     def request(
         self,
@@ -57,10 +53,10 @@ class Infiller:
         hole: Hole,
         wanted: Wanted,
         *,
-        session: str | None = None,
-        deadline: float | None = None,
+        remembered: Remembered | None = None,
     ) -> GenerationRequest:
-        """The request to fill `hole`; name, session, deadline as in it."""
+        """The request to fill `hole`, by that name. remembered: a repository to copy
+        from, beside what the hole brings."""
         new_tokens = max(1, min(wanted.max_new_tokens, self._window - MIN_PROMPT))
         prompt = fim_prompt(
             self._tokenizer,
@@ -70,6 +66,7 @@ class Infiller:
             window=self._window - new_tokens,
         )
         greedy = wanted.sampling.temperature == 0
+        copies = greedy and wanted.copying
         searched = greedy and wanted.stop is not Stop.NONE and wanted.width > 1
         return GenerationRequest(
             id=name,
@@ -79,19 +76,17 @@ class Infiller:
             sampling=wanted.sampling,
             stop=wanted.stop,
             block_indent=hole.indent,
-            session=session,
-            deadline=deadline,
             search=self._search(wanted) if searched else None,
-            copy=self._source(hole) if greedy and wanted.copying else None,
+            copy=self._source(hole, remembered) if copies else None,
         )
 
     def _search(self, wanted: Wanted) -> Search:
         return Search(width=wanted.width, min_probability=wanted.min_probability)
 
-    def _source(self, hole: Hole) -> CopySource:
+    def _source(self, hole: Hole, remembered: Remembered | None) -> CopySource:
         """All texts at hand, without what the model is to write again."""
         written = len(hole.prefix) - len(self._tokenizer.last_piece(hole.prefix))
         texts = [text for _, text in hole.context]
         texts += [hole.prefix[:written], hole.suffix]
         ids = [self._tokenizer.encode_by_paragraphs(text) for text in texts]
-        return CopySource(ids, self._remembered, before=ids[-2])
+        return CopySource(ids, remembered, before=ids[-2])

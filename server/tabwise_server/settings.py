@@ -137,6 +137,8 @@ class LspSettings:
     )
     # overrides level: exp(mean log-probability) below which nothing shows, 0..1
     min_confidence: float | None = None
+    # let the local daemon copy from the workspace's other Python files, too
+    remember_workspace: bool = True
     # ask for the next line while one is shown; None: of the local daemon alone
     prefetch: bool | None = None
     statistics: bool = True  # count shown and accepted, on this machine alone

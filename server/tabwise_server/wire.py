@@ -30,6 +30,7 @@ MAX_NEW_TOKENS = 512
 MAX_TOP_K = 65_536
 MAX_CONTEXT = 64  # chunks
 MAX_CANDIDATES = 4
+MAX_PATTERNS = 256
 MAX_PATH = 4_096  # code points, as the next
 MAX_NAME = 256
 MAX_DEADLINE_MS = 3_600_000
@@ -82,8 +83,20 @@ class ContextChunk:
 
 
 @attrs.frozen(kw_only=True)
+class WorkspaceFolder:
+    """A folder on the backend's own machine whose Python files may be copied from; only
+    a user's own daemon takes one. unread: patterns of files that are not read, as those
+    of `suggest.privacy.matches`."""
+
+    folder: str = attrs.field(validator=AtMost(MAX_PATH))
+    unread: list[str] = attrs.field(factory=list, validator=AtMost(MAX_PATTERNS))
+
+
+@attrs.frozen(kw_only=True)
 class CompletionRequest:
     """POST /v1/tabwise/complete: complete between prefix and suffix.
+
+    path: where there is a workspace, from its folder.
 
     session: names the stream of requests that share a prefix cache (one document).
     deadline_ms: from receipt; after it the work is dropped and the answer is 504.
@@ -99,6 +112,7 @@ class CompletionRequest:
     context: list[ContextChunk] = attrs.field(
         factory=list, validator=AtMost(MAX_CONTEXT)
     )
+    workspace: WorkspaceFolder | None = None
     max_new_tokens: int = attrs.field(default=48, validator=Between(1, MAX_NEW_TOKENS))
     stop: StopKind = "line"
     temperature: float = attrs.field(default=0.0, validator=Between(0, 10))

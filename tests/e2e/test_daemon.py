@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -184,3 +185,47 @@ async def tabwise(environment: Env, *arguments: str) -> int:
         *(sys.executable, "-m", "tabwise_server", *arguments), env=environment
     )
     return await process.wait()
+
+
+REMEMBERED = "tabwise_remembered_tokens"
+TARIFF = """
+class {0}Tariff:
+    def __init__(self, zone, weight_limit_grams):
+        self.zone = zone
+        self.weight_limit_grams = weight_limit_grams
+
+    def price_of(self, {1}):
+        if {1}.weight > self.weight_limit_grams:
+            raise TooHeavyForTariff({1}.weight)
+        return self.zone.base_price_in_cents + self.zone.surcharge_on_islands
+"""
+
+
+@pytest.mark.parametrize("remember", [True, False])
+async def test_what_another_file_of_the_workspace_says_is_suggested(
+    environment: Env,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    remember: bool,
+) -> None:
+    (tmp_path / "parcels.py").write_text(TARIFF.format("Parcel", "parcel"))
+    rest = "surcharge_on_islands"
+    written = TARIFF.format("Letter", "letter").rstrip().removesuffix(rest)
+    uri, (*above, last) = (tmp_path / "letters.py").as_uri(), written.split("\n")
+    place = len(above), len(last)
+    shipped = {**environment, "TABWISE_SERVE_CHECKPOINT": "default"}
+    options: dict[str, object] = {"rememberWorkspace": remember}
+    async with language_server(
+        shipped, rootUri=tmp_path.as_uri(), options=options
+    ) as client:
+        await client.wait_until_ready(60)
+        client.open(uri, written)
+        state = state_of(shipped, monkeypatch)
+        async with asyncio.timeout(60):
+            for count in itertools.count(2):
+                client.change(uri, count, "#", (0, 0))
+                await client.inline_completion(uri, (0, 0))
+                if not remember or (await metrics_of(state))[REMEMBERED]:
+                    break
+        found = await client.inline_completion(uri, place)
+    assert (found.text == rest) is remember

@@ -10,7 +10,7 @@ import pytest
 from support.language_server import URI, language_server
 from support.scripted_backend import ScriptedBackend, scripted_backend
 from tabwise_server.bench.client import LspClient
-from tabwise_server.lsp.configuration import Configuration, matches
+from tabwise_server.lsp.configuration import Configuration
 from tabwise_server.settings import LspSettings, Settings
 
 Env = dict[str, str]
@@ -269,23 +269,3 @@ def test_an_empty_table_of_lua_is_no_options() -> None:
     configuration.push([], {})
     assert configuration.lsp() == Settings().lsp
     assert configuration.take_complaints() == []
-
-
-@pytest.mark.parametrize(
-    ("path", "pattern", "expected"),
-    [
-        ("src/a.min.js", "*.min.js", True),
-        ("src/a.js", "*.min.js", False),
-        ("src/gen/x.py", "gen/", True),
-        ("gen", "gen/", False),
-        ("src/a.py", "src/*.py", True),
-        ("lib/src/a.py", "src/*.py", False),
-        ("lib/src/a.py", "**/src/*.py", True),
-        ("a/b/c.py", "a/b/", True),
-        ("SRC/A.PY", "src/*.py", True),
-    ],
-)
-def test_patterns_are_of_names_folders_and_paths(
-    path: str, pattern: str, expected: bool
-) -> None:
-    assert matches(path, pattern) is expected

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tabwise_model import choosing
 from tabwise_model.choosing import MOST_CHOSEN, Chosen, Row, choose, choose_in_numpy
-from tabwise_model.copying import CopySource, Remembered
+from tabwise_model.copying import CopySource
+from tabwise_model.repository import Repository
 from tabwise_model.runners.native_library import free_library, usable_paths
 from tabwise_model.sampling import NotFinite
 
@@ -24,7 +25,9 @@ def random_row(seed: int, vocab: int) -> Row:
     def text() -> np.ndarray:
         return rng.integers(0, min(4, vocab), rng.integers(0, 60)).astype(np.int32)
 
-    held = Remembered.of([text(), text()]) if rng.random() < 0.5 else None
+    files = {"a.py": text(), "b.py": text()}
+    own = "a.py" if rng.random() < 0.5 else None
+    held = Repository.of(files).without(own) if rng.random() < 0.5 else None
     copy = CopySource([text(), text()], held, text()) if rng.random() < 0.8 else None
     some = rng.permutation(vocab)[: rng.integers(1, vocab + 1)].astype(np.intp)
     limited = rng.random() < 0.3

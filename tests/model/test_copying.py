@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
+from typing import Any
 
 import attrs
 import numpy as np
@@ -26,6 +27,7 @@ from tabwise_model.infill import Hole, Infiller, Wanted
 from tabwise_model.occurrences import (
     GAP,
     LONGEST,
+    NOWHERE,
     agreements,
     agreements_in_numpy,
     nearest,
@@ -33,6 +35,7 @@ from tabwise_model.occurrences import (
     occurrences,
     occurrences_in_numpy,
 )
+from tabwise_model.repository import Repository
 from tabwise_model.request import Sampling, Stop
 from tabwise_model.runners.native_library import locked_library
 
@@ -161,6 +164,62 @@ def test_numpy_and_the_native_library_find_the_same_agreements(
     assert found.tolist() == longest[len(longest) - min(last, len(longest)) :]
 
 
+@given(st.lists(IDS, min_size=1, max_size=4), IDS, st.data())
+def test_a_file_that_is_left_out_might_as_well_not_be_there(
+    texts: list[list[int]], context: list[int], data: st.DataObject
+) -> None:
+    files = {str(n): np.array(text, np.int32) for n, text in enumerate(texts)}
+    path = data.draw(st.sampled_from(sorted(files)))
+    most = data.draw(st.integers(1, 9))
+    every = sum(map(len, texts)) + 1
+    held = Repository.of(files).without(path)
+    others = Repository.of({k: v for k, v in files.items() if k != path}).without(None)
+    ids = np.array(context, np.int32)
+    for one in (nearest, nearest_in_numpy):
+
+        def look(where: Remembered, most: int, one: Any = one) -> list[Any]:
+            """(longest agreement first, what follows): which of equals come first
+            depends on the text that stands before."""
+            after, agreed = one(where.ids, where.order, context, most, where.skipped)
+            assert agreed.tolist() == sorted(agreed, reverse=True)
+            pairs = zip(agreed.tolist(), after.tolist(), strict=True)
+            return [agreed.tolist(), sorted(map(list, pairs))]
+
+        assert look(held, every) == look(others, every)
+        assert look(held, most)[0] == look(others, most)[0]
+    for two in (agreements, agreements_in_numpy):
+        found, wanted = (
+            two(where.ids, where.order, ids, len(ids), where.skipped).tolist()
+            for where in (held, others)
+        )
+        assert found == wanted
+
+
+def test_a_repository_gives_back_what_it_was_made_of() -> None:
+    files = {"a.py": np.array([1, 2], np.int32), "b.py": np.array([3], np.int32)}
+    held = Repository.of(files)
+    for path, ids in files.items():
+        found = held.ids_of(path)
+        assert found is not None
+        assert found.tolist() == ids.tolist()
+    assert held.ids_of("c.py") is None
+    assert held.without("c.py").skipped == held.without(None).skipped == NOWHERE
+
+
+@pytest.mark.parametrize("largest", [9, 70_000])
+def test_places_are_sorted_by_what_stands_before(largest: int) -> None:
+    rng = np.random.default_rng(largest)
+    held = remembered(*rng.integers(largest - 4, largest + 1, (3, 60)).tolist())
+
+    def before(place: int) -> list[int]:
+        ids: list[int] = held.ids[place - LONGEST + 1 : place + 1][::-1].tolist()
+        return ids
+
+    ends = [before(place) for place in held.order.tolist()]
+    assert ends == sorted(ends)
+    assert len(ends) == 3 * 59
+
+
 def test_trust_grows_with_what_the_text_before_shares() -> None:
     strange, own = np.ones(TRUST_TOKENS, int), np.full(TRUST_TOKENS, LONGEST)
     assert trust_after(strange) == 0
@@ -214,9 +273,7 @@ def test_a_common_token_is_looked_for_in_few_places() -> None:
         ({"order": np.array([18], np.int32)}, "that something follows"),
     ],
 )
-def test_what_no_text_gives_is_refused(
-    change: dict[str, np.ndarray], what: str
-) -> None:
+def test_what_no_text_gives_is_refused(change: dict[str, Any], what: str) -> None:
     held = attrs.evolve(remembered([1, 2, 3]), **change)
     with pytest.raises(ValueError, match=what):
         held.check(4)

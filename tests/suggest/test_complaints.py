@@ -5,7 +5,7 @@ import pytest
 
 from tabwise_server.suggest.indentation import IndentStyle
 from tabwise_server.suggest.place import Place
-from tabwise_server.suggest.privacy import is_secret
+from tabwise_server.suggest.privacy import is_secret, matches
 from tabwise_server.suggest.repeats import whole_line
 from tabwise_server.suggest.shape import ShapeOptions, shape
 
@@ -123,3 +123,23 @@ def test_complaint_15_special_tokens_never_show(token: str) -> None:
 )
 def test_complaint_17_env_files_are_refused(path: str) -> None:
     assert is_secret(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "expected"),
+    [
+        ("src/a.min.js", "*.min.js", True),
+        ("src/a.js", "*.min.js", False),
+        ("src/gen/x.py", "gen/", True),
+        ("gen", "gen/", False),
+        ("src/a.py", "src/*.py", True),
+        ("lib/src/a.py", "src/*.py", False),
+        ("lib/src/a.py", "**/src/*.py", True),
+        ("a/b/c.py", "a/b/", True),
+        ("SRC/A.PY", "src/*.py", True),
+    ],
+)
+def test_patterns_are_of_names_folders_and_paths(
+    path: str, pattern: str, expected: bool
+) -> None:
+    assert matches(path, pattern) is expected

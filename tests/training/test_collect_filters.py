@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tabwise_model.source_filters import decode, reason_to_drop
 from tabwise_training.corpus.decontaminate import Contamination, read_tasks
 from tabwise_training.corpus.duplicates import (
     PERMUTATIONS,
@@ -17,7 +18,6 @@ from tabwise_training.corpus.duplicates import (
     split_words,
     word_hashes,
 )
-from tabwise_training.corpus.filters import decode, reason_to_drop
 from tabwise_training.corpus.licences import (
     COPYLEFT,
     copyleft_folders,

@@ -155,3 +155,36 @@ def test_a_study_shows_what_copying_and_search_are_worth(
     assert exact["greedy"] == exact["search, 4 lines"] == 0
     assert exact["search, 4 lines, copying"] > 0.2
     assert "| search, 8 lines, copying |" in capsys.readouterr().out
+
+
+def test_a_study_shows_what_remembering_a_workspace_is_worth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one package each file stands twice, of the other no two are alike."""
+    documents = tmp_path / "test.jsonl"
+    ours = [getattr(json, name) for name in ("decoder", "encoder")]
+    files = {f"twins/{m.__name__}{n}.py": m for m in ours for n in (1, 2)}
+    files |= {f"others/{module.__name__}.py": module for module in ours}
+    documents.write_text(
+        "".join(
+            json.dumps({"path": path, "text": inspect.getsource(module)}) + "\n"
+            for path, module in files.items()
+        )
+    )
+    parser = argparse.ArgumentParser()
+    evaluate.configure(parser)
+    words = ["default", "--documents", str(documents), "--positions", "40"]
+    assert evaluate.run(parser.parse_args([*words, "--workspaces"])) == 0
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in capsys.readouterr().out.splitlines()[2:]
+    ]
+    names = [row[0] for row in rows]
+    right = {
+        row[0]: tuple(map(int, row[2].split(" of ")[0].split(","))) for row in rows
+    }
+    assert names == ["others", "twins", "all"]
+    assert right["twins"][1] > right["twins"][0] + 5
+    assert abs(right["others"][1] - right["others"][0]) <= 2
+    pairs = zip(right["others"], right["twins"], strict=True)
+    assert right["all"] == tuple(map(sum, pairs))

@@ -44,6 +44,7 @@ from tabwise_training.evaluation.shown import place_of
 from tabwise_training.evaluation.tables import measure, tabulate_texts
 from tabwise_training.evaluation.trained_lines import lines_in, whole_line
 from tabwise_training.evaluation.windows import hole_of
+from tabwise_training.evaluation.workspaces import study_workspaces
 from tabwise_training.quantize import find_checkpoint
 
 ERRORS = (TrainingError, CheckpointError)
@@ -91,6 +92,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "effect at --positions of --documents",
     )
     add("--open-files", action="store_true", help="only whether other files help")
+    add(
+        "--workspaces",
+        action="store_true",
+        help="only whether remembering the rest of a package helps",
+    )
     add("--study", choices=STUDIES, help="only this: what a choice of ours rests on")
 
 
@@ -107,6 +113,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.open_files:
         runner = make_runner(checkpoint, arguments.runner, arguments.slots)
         print(study_open_files(runner, checkpoint, documents, arguments.positions))
+        return 0
+    if arguments.workspaces:
+        runner = make_runner(checkpoint, arguments.runner, arguments.slots)
+        print(study_workspaces(runner, checkpoint, documents, arguments.positions))
         return 0
     positions = draw_positions(documents, arguments.positions, arguments.seed)
     if arguments.study:

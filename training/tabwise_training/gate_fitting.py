@@ -151,9 +151,14 @@ def _line(
     runner: Runner, checkpoint: Checkpoint, position: Position
 ) -> Iterator[dict[str, Any]]:
     tokenizer = checkpoint.tokenizer
-    infiller = Infiller(tokenizer, checkpoint.config.block_size, checkpoint.remembered)
+    infiller = Infiller(tokenizer, checkpoint.config.block_size)
     prefix, suffix = hole_of(position)
-    asked = infiller.request("fit", Hole(prefix=prefix, suffix=suffix), Wanted())
+    asked = infiller.request(
+        "fit",
+        Hole(prefix=prefix, suffix=suffix),
+        Wanted(),
+        remembered=checkpoint.remembered,
+    )
     assert asked.copy is not None
     text = asked.heal.decode("utf-8", errors="ignore") + position.truth
     truth = tuple(tokenizer.encode(text)[:LINE_TOKENS])

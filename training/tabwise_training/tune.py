@@ -26,6 +26,7 @@ from tabwise_model.checkpoint import (
 from tabwise_model.copying import Remembered
 from tabwise_model.gpt import GPT
 from tabwise_model.quantize import dequantize_checkpoint, quantize_checkpoint
+from tabwise_model.repository import MOST_REMEMBERED_TOKENS
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.calibration import check_vocabulary
 from tabwise_training.data import DataConfig, Rows
@@ -59,7 +60,6 @@ ERRORS = (TrainingError, CheckpointError)
 MOST_MINUTES = 15.0
 JUDGED_ROWS = 32  # of one's own files, a few seconds
 GENERAL_ROWS = 128  # seen less often; of 32 rows too little was lost to go by
-MOST_REMEMBERED_TOKENS = 2_000_000  # 8 bytes each
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

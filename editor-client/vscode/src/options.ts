@@ -14,6 +14,7 @@ export const LSP_OPTIONS = [
   "maxSuffixChars",
   "contextChars",
   "prefetch",
+  "rememberWorkspace",
   "statistics",
   "secretPatterns",
   "skipIgnored",

@@ -59,7 +59,7 @@ _SIGNATURES = {
     ),
     "tabwise_nearest": (
         _INT,
-        [*[_POINTER] * 2, _INT, _POINTER, *[_INT] * 2, *[_POINTER] * 2],
+        [*[_POINTER] * 2, *[_INT] * 3, _POINTER, *[_INT] * 2, *[_POINTER] * 2],
     ),
     "tabwise_choose": (
         _INT,
@@ -67,7 +67,7 @@ _SIGNATURES = {
     ),
     "tabwise_agreements": (
         None,
-        [*[_POINTER] * 2, _INT, _POINTER, *[_INT] * 3, _POINTER],
+        [*[_POINTER] * 2, *[_INT] * 3, _POINTER, *[_INT] * 3, _POINTER],
     ),
 }
 

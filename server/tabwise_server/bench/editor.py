@@ -31,9 +31,10 @@ class Asked:
 
 @attrs.define
 class Editor:
-    """The client's side: its files, and what it has asked."""
+    """The client's side: its files by their URIs, and what it has asked."""
 
     client: LspClient
+    uris: Sequence[str]
     texts: list[str]
     counters: Counters | None = None
     asked: list[Asked] = attrs.Factory(list)
@@ -43,8 +44,8 @@ class Editor:
 
     async def type(self, strokes: Sequence[Stroke], speed: float) -> None:
         """Do the strokes at their times, `speed` times as fast."""
-        for number, text in enumerate(self.texts):
-            self.client.open(uri_of(number), text)
+        for uri, text in zip(self.uris, self.texts, strict=True):
+            self.client.open(uri, text)
         last = len(strokes) - 1
         for number, stroke in enumerate(strokes):
             began = time.perf_counter()
@@ -58,7 +59,7 @@ class Editor:
     async def _stroke(self, stroke: Stroke, patience_s: float) -> None:
         at = self._apply(stroke)
         began = time.perf_counter()
-        params = inline_params(uri_of(stroke.file), at)
+        params = inline_params(self.uris[stroke.file], at)
         number, answer = self.client.ask("textDocument/inlineCompletion", params)
         await asyncio.wait({answer}, timeout=patience_s)
         latency_s = time.perf_counter() - began
@@ -80,7 +81,7 @@ class Editor:
         if stroke.kind != "jump":
             version = self.versions[stroke.file] = self.versions.get(stroke.file, 1) + 1
             start, end = place_of(text, stroke.start), place_of(text, stroke.end)
-            uri = uri_of(stroke.file)
+            uri = self.uris[stroke.file]
             self.client.change(uri, version, stroke.text, start, end)
             text = text[: stroke.start] + stroke.text + text[stroke.end :]
             self.texts[stroke.file] = text
@@ -104,10 +105,6 @@ def place_of(text: str, offset: int) -> tuple[int, int]:
     """(line, UTF-16 column) of an offset in code points."""
     start = text.rfind("\n", 0, offset) + 1
     return text.count("\n", 0, offset), len(text[start:offset].encode("utf-16-le")) // 2
-
-
-def uri_of(file: int) -> str:
-    return f"file:///bench/typed{file}.py"
 
 
 def _look_away(answer: asyncio.Future[Any]) -> None:

@@ -22,7 +22,7 @@ import attrs
 from tabwise_server.backends import daemon, pool
 from tabwise_server.backends.daemon import client_of
 from tabwise_server.bench.client import LspClient
-from tabwise_server.bench.editor import Editor
+from tabwise_server.bench.editor import Counters, Editor
 from tabwise_server.bench.machine import describe_machine, resident_mb
 from tabwise_server.bench.replayed import Report, ratios, summarise, table
 from tabwise_server.bench.rival import export_gguf, llama_cpp_server
@@ -43,20 +43,38 @@ DEFAULT_FILES = [Path(module.__file__ or "") for module in (daemon, pool, sessio
 RIVAL_PREFIX_CHARS, RIVAL_SUFFIX_CHARS = 1_000, 300
 
 
-async def replay_daemon(
-    texts: Sequence[str], strokes: Sequence[Stroke], speed: float
-) -> Report:
+@attrs.frozen
+class Script:
+    """What is typed where. texts: of the files at first."""
+
+    files: Sequence[Path]
+    texts: Sequence[str]
+    strokes: Sequence[Stroke]
+    speed: float
+
+    def editor(self, client: LspClient, counters: Counters | None = None) -> Editor:
+        uris = [file.resolve().as_uri() for file in self.files]
+        return Editor(client, uris, list(self.texts), counters)
+
+    @property
+    def workspace(self) -> str:
+        """The URI of the folder that holds all files."""
+        folders = [str(file.resolve().parent) for file in self.files]
+        return Path(os.path.commonpath(folders)).as_uri()
+
+
+async def replay_daemon(script: Script) -> Report:
     """Through the language server and a shared daemon of this run's own."""
     began = time.perf_counter()
-    async with own_state(), language_server({}) as client:
+    async with own_state(), language_server({}, script.workspace) as client:
         cold_start_s = time.perf_counter() - began
         state = read_state()
         if state is None:
             raise SettingsError("unset backend.url: this measures the daemon")
         try:
-            editor = Editor(client, list(texts), lambda: _metrics(state))
+            editor = script.editor(client, lambda: _metrics(state))
             before = await _metrics(state)
-            await editor.type(strokes, speed)
+            await editor.type(script.strokes, script.speed)
             after = await _metrics(state)
             memory = resident_mb(client.process.pid), resident_mb(state.pid)
         finally:
@@ -70,30 +88,19 @@ async def replay_daemon(
 
 
 async def replay_remote(
-    system: str,
-    environment: dict[str, str],
-    backend_pid: int,
-    texts: Sequence[str],
-    strokes: Sequence[Stroke],
-    speed: float,
+    system: str, environment: dict[str, str], backend_pid: int, script: Script
 ) -> Report:
     """Through the language server with another backend behind it."""
     began = time.perf_counter()
-    async with own_state(), language_server(environment) as client:
+    async with own_state(), language_server(environment, script.workspace) as client:
         cold_start_s = time.perf_counter() - began
-        editor = Editor(client, list(texts))
-        await editor.type(strokes, speed)
+        editor = script.editor(client)
+        await editor.type(script.strokes, script.speed)
         memory = resident_mb(client.process.pid), resident_mb(backend_pid)
     return summarise(system, editor, cold_start_s, memory, None)
 
 
-async def replay_llama_cpp(
-    dtype: str,
-    threads: int,
-    texts: Sequence[str],
-    strokes: Sequence[Stroke],
-    speed: float,
-) -> list[Report]:
+async def replay_llama_cpp(dtype: str, threads: int, script: Script) -> list[Report]:
     """On llama.cpp: its own /infill, and with our prompts on /v1/completions."""
     kinds = {
         f"llama.cpp {dtype}, /infill": {"KIND": "llamacpp"},
@@ -112,21 +119,22 @@ async def replay_llama_cpp(
                 named = {f"TABWISE_BACKEND_{k}": v for k, v in options.items()}
                 environment = budget | named | {"TABWISE_BACKEND_URL": rival.url}
                 reports.append(
-                    await replay_remote(
-                        system, environment, rival.pid, texts, strokes, speed
-                    )
+                    await replay_remote(system, environment, rival.pid, script)
                 )
     return reports
 
 
 @contextlib.asynccontextmanager
-async def language_server(environment: dict[str, str]) -> AsyncIterator[LspClient]:
-    """A language server whose backend is ready. environment: over our own."""
+async def language_server(
+    environment: dict[str, str], workspace: str
+) -> AsyncIterator[LspClient]:
+    """A language server whose backend is ready. environment: over our own; workspace:
+    the URI of the folder that is open."""
     client = await LspClient.start(
         environment={**os.environ, **environment}, stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        await client.initialize()
+        await client.initialize(rootUri=workspace)
         await client.wait_until_ready(READY_S)
         yield client
     finally:
@@ -180,7 +188,8 @@ def run(arguments: argparse.Namespace) -> int:
     texts, strokes = make_script(sources, arguments.strokes, arguments.seed)
     if not strokes:
         raise BadRequest("the files have too few lines to type")
-    reports = asyncio.run(_measure(arguments, texts, strokes))
+    script = Script(arguments.file, texts, strokes, arguments.speed)
+    reports = asyncio.run(_measure(arguments, script))
     if arguments.out:
         found = {
             "machine": describe_machine(),
@@ -194,15 +203,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _measure(
-    arguments: argparse.Namespace, texts: Sequence[str], strokes: Sequence[Stroke]
-) -> list[Report]:
-    reports = [await replay_daemon(texts, strokes, arguments.speed)]
+async def _measure(arguments: argparse.Namespace, script: Script) -> list[Report]:
+    reports = [await replay_daemon(script)]
     print("\n".join(table(reports[0], reports[0])), flush=True)
     if arguments.rival:
         for dtype in ("q8_0", "fp16"):
             for report in await replay_llama_cpp(
-                dtype, arguments.rival_threads, texts, strokes, arguments.speed
+                dtype, arguments.rival_threads, script
             ):
                 reports.append(report)
                 print("\n".join(table(report, reports[0])), flush=True)

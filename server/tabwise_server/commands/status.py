@@ -58,6 +58,7 @@ async def describe(state: DaemonState | None) -> dict[str, Any]:
             sum(v for k, v in metrics.items() if k.startswith(_REQUESTS))
         ),
         "tokens_generated": round(metrics.get("tokens_generated_total", 0.0)),
+        "remembered_tokens": round(metrics.get("tabwise_remembered_tokens", 0.0)),
         "cached_share": round(cached / prompt, 3) if prompt else None,
     }
 

@@ -10,7 +10,6 @@ is logged, nor that less is kept private; one that is not trusted sets nothing.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import time
 import tomllib
@@ -31,14 +30,17 @@ from tabwise_server.settings import (
     override,
     user_file,
 )
+from tabwise_server.suggest.privacy import matches
 
 LOOK_AGAIN_S = 1.0
 WORKSPACE_FILES = ("tabwise.toml", "pyproject.toml")
 # Of the section `tabwise`, but the editor's own business.
 CLIENT_SECTIONS = ("client", "server", "trace", "model")
 NOT_FOR_WORKSPACES = ("trusted", "log_file", "log_level")
-# Set for the whole folder they add to what the user set; for a part they would not.
-NOT_FOR_SCOPES = (*NOT_FOR_WORKSPACES, "secret_patterns", "skip_ignored")
+# Set for the whole folder they keep more private than the user does; for a part they
+# could keep less.
+PRIVATE = ("secret_patterns", "skip_ignored", "remember_workspace")
+NOT_FOR_SCOPES = (*NOT_FOR_WORKSPACES, *PRIVATE)
 
 SCOPES = ("languages", "files")
 
@@ -168,6 +170,7 @@ class Configuration:
             settings,
             enabled=user.enabled and settings.enabled,
             skip_ignored=user.skip_ignored or settings.skip_ignored,
+            remember_workspace=user.remember_workspace and settings.remember_workspace,
             secret_patterns=", ".join(dict.fromkeys(patterns)),
             languages=_both(theirs.languages, user.languages),
             files=_both(theirs.files, user.files),
@@ -243,27 +246,6 @@ def read_workspace_file(path: Path) -> Any:
         data = tools.get("tabwise", {}) if isinstance(tools, dict) else {}
         return _section(data, "lsp")
     return data.get("lsp")
-
-
-def matches(path: str, pattern: str) -> bool:
-    """Whether a path from the folder's root is of a pattern: of its name where the
-    pattern has no slash, of any folder on the way where it ends in one.
-
-    >>> matches("src/a.min.js", "*.min.js"), matches("src/gen/x.py", "gen/")
-    (True, True)
-    """
-    path, pattern = path.lower(), pattern.lower().strip()
-    parts = path.split("/")
-    if pattern.endswith("/") and "/" not in pattern[:-1]:
-        return any(fnmatch.fnmatchcase(part, pattern[:-1]) for part in parts[:-1])
-    if pattern.endswith("/"):
-        return fnmatch.fnmatchcase(path, pattern + "*")
-    if pattern.startswith("**/"):
-        pattern, path = pattern[2:], f"/{path}"
-        return fnmatch.fnmatchcase(path, f"*{pattern}")
-    if "/" in pattern:
-        return fnmatch.fnmatchcase(path, pattern)
-    return fnmatch.fnmatchcase(parts[-1], pattern)
 
 
 def patterns_of(settings: LspSettings) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from tabwise_server.lsp.configuration import matches, patterns_of
+from tabwise_server.lsp.configuration import patterns_of
 from tabwise_server.settings import LspSettings
-from tabwise_server.suggest.privacy import is_secret
+from tabwise_server.suggest.privacy import is_secret, matches
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec

@@ -21,7 +21,7 @@ from tabwise_server.backends.choose import open_backend
 from tabwise_server.backends.protocol import Backend, Status
 from tabwise_server.errors import TabwiseError
 from tabwise_server.lsp.acceptance import Acceptance
-from tabwise_server.lsp.configuration import Configuration
+from tabwise_server.lsp.configuration import Configuration, patterns_of
 from tabwise_server.lsp.document import Document
 from tabwise_server.lsp.protocol import Protocol
 from tabwise_server.lsp.reading import Reader
@@ -30,7 +30,9 @@ from tabwise_server.lsp.status import Progress, StatusKeeper
 from tabwise_server.lsp.workspace import Workspace, path_of
 from tabwise_server.settings import LspSettings, Settings
 from tabwise_server.suggest.context import ContextOptions, budget
+from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.positions import Encoding, PositionOutside
+from tabwise_server.wire import WorkspaceFolder
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class TabwiseLanguageServer(LanguageServer):
         self._backend_settings = settings.backend
         self.backend: Backend = open_backend(settings.backend, self.show_status)
         self._window: int | None = NO_WINDOW
+        self._same_version = False  # as the backend, as far as it has told
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
 
@@ -82,6 +85,7 @@ class TabwiseLanguageServer(LanguageServer):
                 session.use(self.backend)
             self.in_background(old.close())
             self._started, self._window = False, NO_WINDOW
+            self._same_version = False
         if not self._started and self.configuration.lsp().enabled:
             self._started = True
             self.in_background(self.backend.start())
@@ -134,8 +138,11 @@ class TabwiseLanguageServer(LanguageServer):
         if returned:
             for session in self.sessions.values():
                 session.forget()
-        if status.state == "ready" and self._window == NO_WINDOW:
+        first = status.state == "ready" and self._window == NO_WINDOW
+        if first:
             self._window = None
+        if first or returned:
+            self._same_version = False
             self.in_background(self._look_at_backend())
 
     def report_server_error(self, error: Exception, source: Any) -> None:
@@ -190,11 +197,12 @@ class TabwiseLanguageServer(LanguageServer):
         choice = self.opened.context(uri, place, room, self.may_read)
         prefetch = settings.prefetch
         if prefetch is None:  # others wait for a server that many share
-            prefetch = self._backend_settings.url is None
+            prefetch = self._is_local
         return Question(
             place=place,
             settings=settings,
             context=choice.chunks,
+            workspace=self._workspace_of(document, place, settings),
             style=document.style,
             explicit=explicit,
             prefetch=prefetch,
@@ -210,6 +218,23 @@ class TabwiseLanguageServer(LanguageServer):
         moot = not found and session.newest is not question
         return None if moot or document.changes != changes else found
 
+    @property
+    def _is_local(self) -> bool:
+        """Whether the backend is the daemon of this user on this machine."""
+        return self._backend_settings.url is None
+
+    def _workspace_of(
+        self, document: Document, place: Place, settings: LspSettings
+    ) -> WorkspaceFolder | None:
+        """What the daemon may copy from: nobody else learns of a folder, and an older
+        daemon would not understand."""
+        folder = self.opened.folder_of(document.path)
+        wanted = settings.remember_workspace and settings.trusted and place.is_python
+        able = self._is_local and self._same_version
+        if folder is None or not (wanted and able):
+            return None
+        return WorkspaceFolder(folder=str(folder), unread=patterns_of(settings))
+
     async def _look_at_backend(self) -> None:
         """Learn the model's window; name a daemon of another version."""
         try:
@@ -218,8 +243,8 @@ class TabwiseLanguageServer(LanguageServer):
             logger.info("no health: %s", error)
             return
         self._window = health.context_tokens
-        ours = self._backend_settings.url is None
-        if ours and health.version not in (None, __version__):
+        self._same_version = health.version == __version__
+        if self._is_local and health.version not in (None, __version__):
             reason = (
                 f"the shared daemon is version {health.version}, this is "
                 f"{__version__}; run: tabwise stop"

@@ -28,7 +28,12 @@ from tabwise_server.suggest.place import Place, indent_of, opens_block
 from tabwise_server.suggest.prompt import PromptOptions, build_request, worth_asking
 from tabwise_server.suggest.shape import ShapeOptions, shape
 from tabwise_server.suggest.syntax import prepare
-from tabwise_server.wire import CompletionRequest, CompletionResponse, ContextChunk
+from tabwise_server.wire import (
+    CompletionRequest,
+    CompletionResponse,
+    ContextChunk,
+    WorkspaceFolder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +45,13 @@ EXPLICIT_CANDIDATES = 3
 
 @attrs.frozen(kw_only=True)
 class Question:
-    """What is asked of a session. explicit: by the user, not by a keystroke.
-    prefetch: ask for the line after the answer, too."""
+    """What is asked of a session. workspace: for the backend to copy from. explicit: by
+    the user, not by a keystroke. prefetch: ask for the line after the answer, too."""
 
     place: Place
     settings: LspSettings
     context: tuple[ContextChunk, ...] = ()
+    workspace: WorkspaceFolder | None = None
     style: IndentStyle | None = None
     explicit: bool = False
     prefetch: bool = False
@@ -66,7 +72,7 @@ class Question:
         )
         request = build_request(self.place, options, session, self.context)
         wanted = EXPLICIT_CANDIDATES if self.explicit else 1
-        return attrs.evolve(request, candidates=wanted)
+        return attrs.evolve(request, candidates=wanted, workspace=self.workspace)
 
 
 @attrs.frozen

@@ -8,6 +8,16 @@ from tabwise_model.infill import Hole, Wanted
 
 
 @attrs.frozen(kw_only=True)
+class Workspace:
+    """A folder of the user's, whose code may be copied. unread: patterns of the files
+    in it that are not read; path: from the folder, of the one that is asked about."""
+
+    folder: str
+    unread: tuple[str, ...] = ()
+    path: str | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Question:
     """about: a hole to fill, or code to continue left to right, of which `wanted` then
     says how many tokens and how they are chosen. stop_texts: the text ends before the
@@ -16,6 +26,7 @@ class Question:
     about: Hole | str
     wanted: Wanted
     stop_texts: tuple[bytes, ...] = ()
+    workspace: Workspace | None = None
 
     @property
     def chars(self) -> int:
@@ -27,9 +38,11 @@ class Question:
 
     @property
     def repeatable(self) -> bool:
-        """Whether asking again gives the same answer."""
+        """Whether asking again gives the same answer, as long as the checkpoint is the
+        same."""
         sampling = self.wanted.sampling
-        return sampling.temperature == 0 or sampling.seed is not None
+        chosen = sampling.temperature == 0 or sampling.seed is not None
+        return chosen and self.workspace is None
 
 
 @attrs.frozen(kw_only=True)

@@ -72,3 +72,24 @@ def is_secret(path: str | None) -> bool:
     return name not in _CODE and any(
         fnmatch.fnmatchcase(name, pattern) for pattern in SECRET_PATTERNS
     )
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a path from the folder's root is of a pattern: of its name where the
+    pattern has no slash, of any folder on the way where it ends in one.
+
+    >>> matches("src/a.min.js", "*.min.js"), matches("src/gen/x.py", "gen/")
+    (True, True)
+    """
+    path, pattern = path.lower(), pattern.lower().strip()
+    parts = path.split("/")
+    if pattern.endswith("/") and "/" not in pattern[:-1]:
+        return any(fnmatch.fnmatchcase(part, pattern[:-1]) for part in parts[:-1])
+    if pattern.endswith("/"):
+        return fnmatch.fnmatchcase(path, pattern + "*")
+    if pattern.startswith("**/"):
+        pattern, path = pattern[2:], f"/{path}"
+        return fnmatch.fnmatchcase(path, f"*{pattern}")
+    if "/" in pattern:
+        return fnmatch.fnmatchcase(path, pattern)
+    return fnmatch.fnmatchcase(parts[-1], pattern)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tabwise_training.corpus.filters import MIN_CHARACTERS, decode
+from tabwise_model.source_filters import MIN_CHARACTERS, decode
 from tabwise_training.corpus.manifest import SPLITS
 from tabwise_training.corpus.sources import list_folder, read_folder
 from tabwise_training.errors import CorpusError

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import attrs
 
+from tabwise_model.source_filters import decode, reason_to_drop
 from tabwise_training.corpus.decontaminate import Contamination
 from tabwise_training.corpus.duplicates import (
     Hashes,
@@ -23,7 +24,6 @@ from tabwise_training.corpus.duplicates import (
     signature,
     word_hashes,
 )
-from tabwise_training.corpus.filters import decode, reason_to_drop
 from tabwise_training.corpus.licences import copyleft_folders
 from tabwise_training.corpus.secrets import holds_secret
 from tabwise_training.corpus.sources import (

@@ -5,19 +5,15 @@ A source gives (path, bytes) of its *.py in a fixed order and knows nothing of f
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sysconfig
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tabwise_model.source_files import list_files
 from tabwise_training.corpus.licences import is_licence_file
 from tabwise_training.errors import CorpusError
 
-SKIPPED_FOLDERS = frozenset(
-    {".git", ".venv", "venv", "__pycache__", "node_modules", "site-packages", ".tox"}
-)
 VENDORED_FOLDERS = frozenset(
     {
         "_distutils",
@@ -60,34 +56,11 @@ def list_folder(root: Path) -> list[str]:
     """
     if not root.is_dir():
         raise CorpusError(f"{root} is not a folder")
-    listed = _git_files(root) if (root / ".git").exists() else None
-    found = _walk(root) if listed is None else listed
     return sorted(
         path
-        for path in found
-        if (path.endswith(".py") or is_licence_file(path))
-        and SKIPPED_FOLDERS.isdisjoint(path.split("/")[:-1])
-        and (root / path).is_file()
+        for path in list_files(root)
+        if (path.endswith(".py") or is_licence_file(path)) and (root / path).is_file()
     )
-
-
-def _git_files(root: Path) -> list[str] | None:
-    """Tracked and untracked, not ignored files; None if git cannot say."""
-    command = ["git", "-C", str(root), "ls-files", "-z", "-co", "--exclude-standard"]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except FileNotFoundError:
-        return None
-    if done.returncode != 0:
-        return None
-    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
-
-
-def _walk(root: Path) -> Iterator[str]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = [f for f in folders if f not in SKIPPED_FOLDERS]
-        for name in names:
-            yield Path(folder, name).relative_to(root).as_posix()
 
 
 def read_folder(root: Path, paths: list[str]) -> Iterator[File]:

@@ -9,6 +9,7 @@ import attrs
 from tqdm import tqdm
 
 from tabwise_model.checkpoint import Checkpoint
+from tabwise_model.copying import Remembered
 from tabwise_model.engine import Engine
 from tabwise_model.infill import Hole, Infiller, Wanted
 from tabwise_model.request import Generation, Stop
@@ -40,7 +41,8 @@ class Completer:
         self._engine = Engine(runner, checkpoint.tokenizer, prefill_chunk=512)
         self._slots = runner.n_slots
         window = min(runner.slot_tokens, checkpoint.config.block_size)
-        self._infiller = Infiller(checkpoint.tokenizer, window, checkpoint.remembered)
+        self._infiller = Infiller(checkpoint.tokenizer, window)
+        self._remembered = checkpoint.remembered
         self._wanted = Wanted(
             max_new_tokens=max_new_tokens,
             stop=stop,
@@ -68,9 +70,14 @@ class Completer:
         return self.answer(asked, label=label)
 
     def answer(
-        self, asked: Sequence[tuple[Hole, Wanted]], *, label: str | None = None
+        self,
+        asked: Sequence[tuple[Hole, Wanted]],
+        *,
+        remembered: Sequence[Remembered] = (),
+        label: str | None = None,
     ) -> list[Completion]:
-        """The completion of each, in their order."""
+        """The completion of each, in their order. remembered: a repository for each, in
+        place of the one that the checkpoint brings along."""
         found: dict[str, Completion] = {}
         waiting = list(range(len(asked)))[::-1]
         hidden = True if label is None else None
@@ -78,7 +85,10 @@ class Completer:
             while waiting or self._engine.has_work:
                 while waiting and self._engine.queued < self._slots:
                     index = waiting.pop()
-                    request = self._infiller.request(str(index), *asked[index])
+                    held = remembered[index] if remembered else self._remembered
+                    request = self._infiller.request(
+                        str(index), *asked[index], remembered=held
+                    )
                     self._engine.submit(request)
                 for result in self._engine.step():
                     found[result.id] = _completion(result)

@@ -11,7 +11,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tabwise_training.corpus.filters import decode, reason_to_drop
+from tabwise_model.source_filters import decode, reason_to_drop
 from tabwise_training.corpus.sources import (
     is_test,
     is_vendored,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from tabwise_training.corpus.filters import decode, reason_to_drop
+from tabwise_model.source_filters import own_text
 from tabwise_training.corpus.sources import list_folder, read_folder
 from tabwise_training.errors import TrainingError
 
@@ -34,15 +34,12 @@ class Parts:
 def read_repository(root: Path) -> list[Text]:
     """(path, text) of the Python files that are worth learning from, by path.
 
-    What git ignores, generated files, and data are left out; a licence's header is no
-    hindrance in one's own code. Raises TrainingError if too few are left.
+    What git ignores, generated files, and data are left out. Raises TrainingError if
+    too few are left.
     """
     paths = [path for path in list_folder(root) if path.endswith(".py")]
-    found = []
-    for path, data in read_folder(root, paths):
-        text = decode(data)
-        if text is not None and reason_to_drop(text) in (None, "licence header"):
-            found.append((path, text))
+    read = ((path, own_text(data)) for path, data in read_folder(root, paths))
+    found = [(path, text) for path, text in read if text is not None]
     if len(found) < LEAST_FILES:
         raise TrainingError(
             f"{root} has {len(found)} Python files to learn from, of {len(paths)}; "

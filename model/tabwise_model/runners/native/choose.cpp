@@ -125,9 +125,9 @@ void mix_copies(const TabwiseRow& row, int vocab, const TabwiseCopying& copying,
   if (row.context_length == 0) return;
   if (row.held != nullptr && row.trust > 0) {
     room.hold(copying.most);
-    const int found = tabwise_nearest(row.held, row.order, row.held_count, row.context,
-                                      row.context_length, copying.most,
-                                      room.after.data(), room.agreed.data());
+    const int found = tabwise_nearest(
+        row.held, row.order, row.held_count, row.skipped_from, row.skipped_to, row.context,
+        row.context_length, copying.most, room.after.data(), room.agreed.data());
     if (found) mix(room, vocab, found, model, copying.held, row.trust, copying);
   }
   if (row.text != nullptr) {

@@ -38,44 +38,61 @@ int tabwise_occurrences(const int32_t* text, int length, const int32_t* context,
 }
 
 void tabwise_agreements(const int32_t* text, const int32_t* order, int count,
-                        const int32_t* context, int context_length, int longest, int last,
-                        int32_t* agreed) {
+                        int skipped_from, int skipped_to, const int32_t* context,
+                        int context_length, int longest, int last, int32_t* agreed) {
   for (int i = 0; i < last; ++i) {
     const int seen = context_length - last + i + 1;
     const int length = std::min(seen, longest);
     int32_t ignored;
-    if (!tabwise_nearest(text, order, count, context + seen - length, length, 1, &ignored,
-                         agreed + i))
+    if (!tabwise_nearest(text, order, count, skipped_from, skipped_to,
+                         context + seen - length, length, 1, &ignored, agreed + i))
       agreed[i] = 0;
   }
 }
 
 int tabwise_nearest(const int32_t* text, const int32_t* order, int count,
-                    const int32_t* context, int context_length, int most, int32_t* after,
-                    int32_t* agreed) {
-  const auto agrees = [=](const int32_t* place) {
-    return agreement(text + *place, context, context_length);
+                    int skipped_from, int skipped_to, const int32_t* context,
+                    int context_length, int most, int32_t* after, int32_t* agreed) {
+  const auto agrees = [=](int32_t place) {
+    return agreement(text + place, context, context_length);
+  };
+  const auto skipped = [=](int32_t place) {
+    return skipped_from <= place && place < skipped_to;
   };
   const auto is_before = [=](int32_t place, const int32_t*) {
-    const int same = agreement(text + place, context, context_length);
+    const int same = agrees(place);
     return same < context_length &&
            text[place - same] < context[context_length - 1 - same];
   };
   const int32_t* down = std::lower_bound(order, order + count, context, is_before);
   const int32_t* up = down;  // one behind the next
   const int32_t* const end = order + count;
-  int below = down < end ? agrees(down) : 0, above = up > order ? agrees(up - 1) : 0;
-  int found = 0;
-  while (found < most && (below || above)) {
+  // How many agree at the next place that is not skipped; outwards they only get fewer.
+  const auto below = [&] {
+    for (; down < end; ++down) {
+      const int same = agrees(*down);
+      if (!same || !skipped(*down)) return same;
+    }
+    return 0;
+  };
+  const auto above = [&] {
+    for (; up > order; --up) {
+      const int same = agrees(up[-1]);
+      if (!same || !skipped(up[-1])) return same;
+    }
+    return 0;
+  };
+  int lower = below(), upper = above(), found = 0;
+  while (found < most && (lower || upper)) {
     const int32_t* place;
-    if (below >= above) {
-      agreed[found] = below;
+    if (lower >= upper) {
+      agreed[found] = lower;
       place = down++;
-      below = down < end ? agrees(down) : 0;
+      lower = below();
     } else {
-      agreed[found] = above;
+      agreed[found] = upper;
       place = --up;
-      above = up > order ? agrees(up - 1) : 0;
+      upper = above();
     }
     after[found++] = text[*place + 1];
   }

@@ -96,14 +96,17 @@ TABWISE_API int tabwise_occurrences(const int32_t* text, int length,
 
 // The same of a text whose places, where a token follows, are given in the order of the
 // tokens that end there, read backwards; before each stand context_length tokens or gaps.
-// At most `most` of them, those that agree longest first. after, agreed: (most).
+// At most `most` of them, those that agree longest first; none from skipped_from up to
+// skipped_to. after, agreed: (most).
 TABWISE_API int tabwise_nearest(const int32_t* text, const int32_t* order, int count,
-                                const int32_t* context, int context_length, int most,
-                                int32_t* after, int32_t* agreed);
+                                int skipped_from, int skipped_to, const int32_t* context,
+                                int context_length, int most, int32_t* after,
+                                int32_t* agreed);
 
 // How many tokens agree at the longest, up to `longest`, behind each of the context's last
 // `last` tokens in such a text. agreed: (last).
 TABWISE_API void tabwise_agreements(const int32_t* text, const int32_t* order, int count,
+                                    int skipped_from, int skipped_to,
                                     const int32_t* context, int context_length,
                                     int longest, int last, int32_t* agreed);
 
@@ -119,6 +122,8 @@ struct TabwiseRow {
   int32_t context_length;
   int32_t text_length;
   int32_t held_count;
+  int32_t skipped_from;
+  int32_t skipped_to;
   int32_t ends_count;
   int32_t allowed_count;
   float trust;  // in what is held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from aiohttp import web
@@ -11,8 +12,8 @@ from tabwise_model.request import Generation, Line, Sampling, Stop
 from tabwise_server.errors import BadRequest
 from tabwise_server.serving.admission.receiving import a_place, read_json
 from tabwise_server.serving.apis.text import decode_whole
-from tabwise_server.serving.app_keys import SERVICE
-from tabwise_server.serving.question import Question
+from tabwise_server.serving.app_keys import SERVICE, SETTINGS
+from tabwise_server.serving.question import Question, Workspace
 from tabwise_server.wire import (
     Alternative,
     CodeRequest,
@@ -36,6 +37,12 @@ async def complete(request: web.Request) -> web.Response:
     """POST /v1/tabwise/complete"""
     with a_place(request) as ticket:
         wanted = structure(CompletionRequest, await read_json(request))
+        if wanted.workspace is not None and not request.app[SETTINGS].daemon:
+            raise BadRequest(
+                "workspace is for the shared daemon on the user's own machine; this "
+                "server reads no folders. Leave it out",
+                field="workspace",
+            )
         service = request.app[SERVICE]
         result = await service.answer(
             question_of(wanted), ticket.until(wanted.deadline_ms, wanted.session)
@@ -81,7 +88,20 @@ def question_of(request: CompletionRequest) -> Question:
             ),
             min_probability=request.min_confidence,
         ),
+        workspace=_workspace_of(request),
     )
+
+
+def _workspace_of(request: CompletionRequest) -> Workspace | None:
+    asked = request.workspace
+    if asked is None:
+        return None
+    if not os.path.isabs(asked.folder):
+        raise BadRequest(
+            f"workspace.folder must be an absolute path, got {asked.folder!r}",
+            field="workspace.folder",
+        )
+    return Workspace(folder=asked.folder, unread=tuple(asked.unread), path=request.path)
 
 
 def _response(

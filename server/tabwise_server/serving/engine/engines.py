@@ -36,7 +36,8 @@ class Facts:
 @attrs.frozen(kw_only=True)
 class Figures:
     """How engines do, since the start. queued, running: requests that wait for a slot,
-    and that have one. restarts: engines that were replaced, by RESTART_REASONS.
+    and that have one. remembered_tokens: of workspaces. restarts: engines that were
+    replaced, by RESTART_REASONS.
     resident_bytes, cpu_s: memory and processor time of the engines' own processes, 0
     where they have none or the system does not say."""
 
@@ -44,6 +45,7 @@ class Figures:
     queued: int = 0
     running: int = 0
     slots: int = 0
+    remembered_tokens: int = 0
     restarts: Counter[str] = attrs.Factory(Counter)
     resident_bytes: int = 0
     cpu_s: float = 0.0
@@ -54,6 +56,7 @@ class Figures:
             queued=self.queued + other.queued,
             running=self.running + other.running,
             slots=self.slots + other.slots,
+            remembered_tokens=self.remembered_tokens + other.remembered_tokens,
             restarts=self.restarts + other.restarts,
             resident_bytes=self.resident_bytes + other.resident_bytes,
             cpu_s=self.cpu_s + other.cpu_s,

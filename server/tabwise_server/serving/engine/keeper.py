@@ -91,6 +91,7 @@ class Keeper:
             queued=engine.queued,
             running=engine.running,
             slots=self.model.facts.slots,
+            remembered_tokens=self.model.remembered_tokens,
             restarts=self.restarts,
         )
 

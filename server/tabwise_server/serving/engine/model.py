@@ -74,6 +74,11 @@ class ServedModel:
         adopt(old.runner, [len(slot.tokens) for slot in slots.slots])
         self.engine.hold(slots)
 
+    @property
+    def remembered_tokens(self) -> int:
+        """Of workspaces."""
+        return self._reader.workspaces.tokens
+
     def prompt(self, question: Question) -> Prompt:
         return self._reader.prompt(question)
 
@@ -90,6 +95,7 @@ class ServedModel:
     async def stop(self) -> None:
         await self.bridge.stop()
         self._preparing.shutdown(wait=False)
+        self._reader.workspaces.close()
 
     async def answer(
         self,

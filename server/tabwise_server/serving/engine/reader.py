@@ -5,10 +5,12 @@ from __future__ import annotations
 import attrs
 
 from tabwise_model.checkpoint import Checkpoint
+from tabwise_model.copying import Remembered
 from tabwise_model.infill import MIN_PROMPT, Hole, Infiller
 from tabwise_model.prompt import Prompt, plain_prompt
 from tabwise_model.request import GenerationRequest
-from tabwise_server.serving.question import Question
+from tabwise_server.serving.engine.workspaces import Workspaces
+from tabwise_server.serving.question import Question, Workspace
 
 # Characters. What the model is shown is far less; the rest is there to be copied from.
 MOST_PREFIX, MOST_SUFFIX, MOST_CONTEXT = 32_000, 8_000, 32_000
@@ -21,7 +23,9 @@ class Reader:
     def __init__(self, checkpoint: Checkpoint, window: int, width: int) -> None:
         self._tokenizer = checkpoint.tokenizer
         self._window, self._width = window, width
-        self._infiller = Infiller(checkpoint.tokenizer, window, checkpoint.remembered)
+        self._infiller = Infiller(checkpoint.tokenizer, window)
+        self._remembered = checkpoint.remembered
+        self.workspaces = Workspaces(checkpoint.tokenizer)
 
     def prompt(self, question: Question) -> Prompt:
         """What the model reads for it."""
@@ -33,7 +37,8 @@ class Reader:
         wanted, about = question.wanted, question.about
         if not isinstance(about, str):
             wanted = attrs.evolve(wanted, width=min(wanted.width, self._width))
-            return self._infiller.request("", nearest(about), wanted)
+            held = self._held(question.workspace)
+            return self._infiller.request("", nearest(about), wanted, remembered=held)
         new_tokens = max(1, min(wanted.max_new_tokens, self._window - MIN_PROMPT))
         prompt = plain_prompt(self._tokenizer, about, window=self._window - new_tokens)
         return GenerationRequest(
@@ -43,6 +48,15 @@ class Reader:
             max_new_tokens=new_tokens,
             sampling=wanted.sampling,
         )
+
+    def _held(self, workspace: Workspace | None) -> Remembered | None:
+        """What to copy from beside the question's own texts: a workspace as it is now,
+        rather than what the checkpoint brings along."""
+        if workspace is not None:
+            repository = self.workspaces.look(workspace)
+            if repository.places:
+                return repository.without(workspace.path)
+        return self._remembered
 
 
 def nearest(hole: Hole) -> Hole:

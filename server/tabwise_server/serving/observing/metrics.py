@@ -142,6 +142,10 @@ class _EngineCollector(Collector):
             "tabwise_engine_queued": ("Requests waiting for a slot", figures.queued),
             "tabwise_engine_running": ("Requests in a slot", figures.running),
             "tabwise_engine_slots": ("Slots", figures.slots),
+            "tabwise_remembered_tokens": (
+                "Tokens of workspaces that are copied from",
+                figures.remembered_tokens,
+            ),
             "tabwise_engine_resident_memory_bytes": (
                 "Memory of the engines' own processes",
                 figures.resident_bytes,

@@ -1,4 +1,5 @@
-"""What a single file must be to stand in the corpus, and the first reason against."""
+"""What a single file must be to be learned from, and the first reason against: in the
+corpus, in a user's repository that a checkpoint is tuned on, in a workspace."""
 
 from __future__ import annotations
 
@@ -54,6 +55,14 @@ def reason_to_drop(text: str) -> str | None:
     if _COPYLEFT.search(text[:HEAD]):
         return "licence header"
     return _reason_of_characters(text)
+
+
+def own_text(data: bytes) -> str | None:
+    """The text of a file of a user's own, or None if it is not worth learning from. A
+    licence's header is no hindrance there."""
+    text = decode(data)
+    fit = text is not None and reason_to_drop(text) in (None, "licence header")
+    return text if fit else None
 
 
 def _reason_of_characters(text: str) -> str | None:
