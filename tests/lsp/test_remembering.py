@@ -88,8 +88,9 @@ async def test_a_daemon_of_another_version_would_not_understand(
         {"options": {"rememberWorkspace": False}},
         {"options": {"trusted": False}},
         {"options": {"files": {"inner/": {"rememberWorkspace": False}}}},
+        {"options": {"secretPatterns": [f"{n}.py" for n in range(257)]}},
     ],
-    ids=["another language", "off", "not trusted", "off for this file"],
+    ids=["another language", "off", "not trusted", "off for this file", "too many"],
 )
 async def test_who_wants_none_is_given_none(
     daemon: Env, backend: ScriptedBackend, options: dict[str, Any]

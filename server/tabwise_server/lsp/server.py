@@ -32,7 +32,7 @@ from tabwise_server.settings import LspSettings, Settings
 from tabwise_server.suggest.context import ContextOptions, budget
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.positions import Encoding, PositionOutside
-from tabwise_server.wire import WorkspaceFolder
+from tabwise_server.wire import MAX_PATTERNS, WorkspaceFolder
 
 logger = logging.getLogger(__name__)
 
@@ -230,10 +230,11 @@ class TabwiseLanguageServer(LanguageServer):
         daemon would not understand."""
         folder = self.opened.folder_of(document.path)
         wanted = settings.remember_workspace and settings.trusted and place.is_python
-        able = self._is_local and self._same_version
+        unread = patterns_of(settings)
+        able = self._is_local and self._same_version and len(unread) <= MAX_PATTERNS
         if folder is None or not (wanted and able):
             return None
-        return WorkspaceFolder(folder=str(folder), unread=patterns_of(settings))
+        return WorkspaceFolder(folder=str(folder), unread=unread)
 
     async def _look_at_backend(self) -> None:
         """Learn the model's window; name a daemon of another version."""

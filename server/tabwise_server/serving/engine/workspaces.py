@@ -47,7 +47,7 @@ class Known:
     """A folder as it was read. stamps: of all files that were looked into, the newest
     first, whether they are worth remembering or not."""
 
-    repository: Repository = Repository.of({})
+    repository: Repository = attrs.Factory(lambda: Repository.of({}))
     stamps: dict[str, Stamp] = attrs.Factory(dict)
 
 
@@ -55,7 +55,7 @@ class Known:
 class _Kept:
     """due: when to look again, in monotonic seconds."""
 
-    known: Known = Known()
+    known: Known = attrs.Factory(Known)
     due: float = 0.0
     reading: bool = False
 
@@ -78,7 +78,8 @@ class Workspaces:
         """What is known of it; nothing before it was read for the first time."""
         name = workspace.folder, workspace.unread
         with self._lock:
-            kept = self._kept.setdefault(name, _Kept())
+            kept = self._kept.get(name) or _Kept()
+            self._kept[name] = kept
             self._kept.move_to_end(name)
             if len(self._kept) > MOST_WORKSPACES:
                 self._kept.popitem(last=False)
@@ -107,7 +108,7 @@ class Workspaces:
             where = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s, reading a workspace\n%s", type(error).__name__, where)
         took_s = self._clock() - began
-        if first:
+        if first and kept.known.stamps:
             found = kept.known.repository
             logger.info(
                 "a workspace of %d files, %d tokens, read in %.1f s",
@@ -117,9 +118,12 @@ class Workspaces:
         kept.reading = False
 
 
-def read(workspace: Workspace, tokenizer: Tokenizer, before: Known = Known()) -> Known:
+def read(
+    workspace: Workspace, tokenizer: Tokenizer, before: Known | None = None
+) -> Known:
     """The folder as it is now; of files that are as they were `before`, nothing is read
     again. Where there are too many, the newest are remembered."""
+    before = before or Known()
     root = Path(workspace.folder)
     stamps = _stamps(root, workspace.unread)
     if stamps == before.stamps:
@@ -144,9 +148,10 @@ def _stamps(root: Path, unread: tuple[str, ...]) -> dict[str, Stamp]:
         return {}
     found: dict[str, Stamp] = {}
     for path in list_files(root, MOST_FILES):
+        if not path.endswith(".py") or any(matches(path, p) for p in unread):
+            continue
         file = root / path
-        secret = is_secret(file.as_posix()) or any(matches(path, p) for p in unread)
-        if not path.endswith(".py") or secret:
+        if is_secret(file.as_posix()):
             continue
         with contextlib.suppress(OSError):  # gone meanwhile
             status = file.lstat()  # what a link names may lie outside
