@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from support.language_server import isolated
+from tabwise_model.checkpoint import load_checkpoint
+from tabwise_server.bench.engines import CONTEXT, save_random
 from tabwise_server.cli import main
 
 
@@ -24,3 +26,9 @@ def test_our_engine_is_measured_beside_others(
     assert names == ["tabwise", "llama.cpp", "onnxruntime, INT8"]
     assert all(row["token_ms"] > 0 and row["prefill_ms"] > 0 for row in rows)
     assert "| default | 1 | llama.cpp |" in capsys.readouterr().out
+
+
+def test_a_random_model_reads_no_longer_prompts_than_its_rivals(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(save_random("7M", tmp_path / "random"))
+    assert checkpoint.config.block_size == CONTEXT
+    assert checkpoint.tokenizer.vocab_size == checkpoint.config.vocab_size

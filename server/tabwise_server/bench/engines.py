@@ -196,12 +196,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def save_random(shape: str, folder: Path) -> Path:
     """A checkpoint of a stated shape with random weights; its vocabulary is all bytes
-    and as many pairs of them as there is room for."""
+    and as many pairs of them as there is room for. Its window is CONTEXT tokens, so
+    that it reads no longer prompts than others are given."""
     from tabwise_model.checkpoint import save_checkpoint
     from tabwise_model.runners.native_bench import SHAPES, random_checkpoint
     from tabwise_model.tokenizer import SENTINELS, Tokenizer
 
-    config = SHAPES[shape]
+    config = attrs.evolve(SHAPES[shape], block_size=CONTEXT)
     pieces = [bytes([a]) for a in range(256)]
     pieces += [a + b for a in pieces for b in pieces]
     pieces = pieces[: config.vocab_size - len(SENTINELS)]
