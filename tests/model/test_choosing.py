@@ -42,18 +42,20 @@ def random_row(seed: int, vocab: int) -> Row:
 
 
 def assert_alike(found: Chosen | NotFinite, wanted: Chosen) -> None:
-    """The same tokens but for those about as likely as each other, or as the least."""
+    """The same tokens but for those about as likely as each other, or as the least. Of
+    a share within 1e-4 of one, float32 keeps the odds, by which copies are weighed, to
+    three digits."""
     assert isinstance(found, Chosen)
-    assert math.isclose(found.ends, wanted.ends, rel_tol=1e-4, abs_tol=1e-6)
+    assert math.isclose(found.ends, wanted.ends, rel_tol=2e-3, abs_tol=1e-6)
     known = dict(zip(wanted.ids, wanted.shares, strict=True))
     assert found.shares == sorted(found.shares, reverse=True)
     for id_, share in zip(found.ids, found.shares, strict=True):
         if id_ in known:
-            assert math.isclose(share, known[id_], rel_tol=1e-4, abs_tol=1e-7)
+            assert math.isclose(share, known[id_], rel_tol=2e-3, abs_tol=1e-7)
     np.testing.assert_allclose(
         found.shares[: len(wanted.shares)],
         wanted.shares[: len(found.shares)],
-        rtol=1e-4,
+        rtol=2e-3,
         atol=1e-7,
     )
 

@@ -1,5 +1,6 @@
 """What a daemon remembers of a folder: which files, when, and what comes of it."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -250,6 +251,15 @@ async def test_a_folder_that_will_not_be_read_is_named(
         )
         assert status == 422
         assert said in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("daemon", [True, False])
+async def test_who_reads_no_folders_does_not_say_so(daemon: bool) -> None:
+    async with running_backend(HeldRunner(), daemon=daemon) as backend:
+        _, text = await backend.get("/openapi.json")
+    post = json.loads(text)["paths"][OURS]["post"]
+    fields = post["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert ("workspace" in fields) is daemon
 
 
 async def test_answers_that_come_of_a_workspace_are_not_given_again(

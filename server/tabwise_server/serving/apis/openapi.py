@@ -31,6 +31,7 @@ from tabwise_server.serving.apis.schemas import (
     schema_of,
     whole,
 )
+from tabwise_server.serving.app_keys import SETTINGS
 from tabwise_server.serving.observing.requests import ID_HEADER
 from tabwise_server.wire import (
     MAX_DEADLINE_MS,
@@ -66,7 +67,7 @@ REFUSALS: Mapping[int, str] = MappingProxyType(
 
 
 def add_openapi(app: web.Application) -> None:
-    text = json.dumps(document())
+    text = json.dumps(document(daemon=app[SETTINGS].daemon))
 
     async def openapi(request: web.Request) -> web.Response:
         """GET /openapi.json"""
@@ -75,8 +76,8 @@ def add_openapi(app: web.Application) -> None:
     app.router.add_get("/openapi.json", openapi)
 
 
-def document() -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
+def document(*, daemon: bool = False) -> dict[str, Any]:
+    """The OpenAPI 3.1 document, of a user's own daemon or of another server."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tabwise", "version": __version__},
@@ -85,15 +86,15 @@ def document() -> dict[str, Any]:
             "schemas": {"Error": ERROR},
         },
         "security": [{}, {"key": []}],
-        "paths": {**_completions(), **_others()},
+        "paths": {**_completions(daemon), **_others()},
     }
 
 
-def _completions() -> dict[str, Any]:
+def _completions(daemon: bool) -> dict[str, Any]:
     return {
         "/v1/tabwise/complete": _post(
             "Fill in between prefix and suffix",
-            schema_of(CompletionRequest),
+            _our_request(daemon),
             schema_of(CompletionResponse),
         ),
         "/complete": _post(
@@ -121,6 +122,14 @@ def _others() -> dict[str, Any]:
         "/readyz": _get("Whether to send requests here", json_object),
         "/metrics": _get("Prometheus' text form", {"text/plain": {}}),
     }
+
+
+def _our_request(daemon: bool) -> Schema:
+    """Only a daemon reads folders."""
+    schema = schema_of(CompletionRequest)
+    if not daemon:
+        del schema["properties"]["workspace"]
+    return schema
 
 
 def _code_request() -> Schema:
