@@ -35,12 +35,11 @@ def lines(settings: Settings) -> Iterator[str]:
     yield "Workspaces"
     yield "  its files cannot say where code is sent, nor switch the above off;"
     yield "  one that the editor does not trust sets nothing (lsp.trusted)"
-    copied = (
-        "their Python files, as git does not ignore, are read into the local daemon's "
-        "memory to copy from, and written nowhere"
-    )
-    yield f"  {copied if lsp.remember_workspace else 'none is read'}"
-    yield "  (lsp.remember_workspace)"
+    if lsp.remember_workspace:
+        yield "  Python files that git does not ignore are read into the local daemon's"
+        yield "  memory, to copy from, and written nowhere (lsp.remember_workspace)"
+    else:
+        yield "  no files are read but those that are open (lsp.remember_workspace)"
     yield ""
     yield "What is kept on this machine"
     counted = "a day, a language, counts; no text" if lsp.statistics else "switched off"
