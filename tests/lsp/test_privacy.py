@@ -147,7 +147,9 @@ def test_what_is_on_another_machine_is_known(
     ("url", "words"),
     [
         ("", ["nothing: completions are computed here", ".env", "*.tfvars"]),
+        ("", ["read into the local daemon's", "lsp.remember_workspace"]),
         ("http://gpu.example", ["to gpu.example", "NOT ENCRYPTED", "24000 characters"]),
+        ("http://gpu.example", ["no files are read but those that are open"]),
     ],
 )
 def test_doctor_says_what_leaves_the_machine(

@@ -35,7 +35,7 @@ def lines(settings: Settings) -> Iterator[str]:
     yield "Workspaces"
     yield "  its files cannot say where code is sent, nor switch the above off;"
     yield "  one that the editor does not trust sets nothing (lsp.trusted)"
-    if lsp.remember_workspace:
+    if lsp.remember_workspace and settings.backend.url is None:
         yield "  Python files that git does not ignore are read into the local daemon's"
         yield "  memory, to copy from, and written nowhere (lsp.remember_workspace)"
     else:
