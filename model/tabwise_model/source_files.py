@@ -15,12 +15,12 @@ GIT_S = 60.0  # after which git is taken to hang
 
 
 def list_files(root: Path, most: int | None = None) -> list[str]:
-    """Relative paths of a folder's files, at most `most` of them; in a git repository
-    those that git does not ignore, some of which may be gone."""
-    listed = _git_files(root)
-    found = _walk(root) if listed is None else listed
-    own = (p for p in found if SKIPPED_FOLDERS.isdisjoint(p.split("/")[:-1]))
-    return list(itertools.islice(own, most))
+    """Relative paths of a folder's files: in a git repository those that git does not
+    ignore, some of which may be gone; elsewhere of the first `most` that are found."""
+    found = _git_files(root)
+    if found is None:
+        found = list(itertools.islice(_walk(root), most))
+    return [p for p in found if SKIPPED_FOLDERS.isdisjoint(p.split("/")[:-1])]
 
 
 def _git_files(root: Path) -> list[str] | None:

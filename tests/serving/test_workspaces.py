@@ -97,6 +97,16 @@ def test_a_home_is_no_workspace(
     assert remembered(home / "project") == {"b.py"}
 
 
+def test_a_folder_without_git_is_not_searched_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspaces, "MOST_FILES", 3)
+    write(tmp_path, *(f"{n}.py" for n in range(9)))
+    assert len(remembered(tmp_path)) == 3
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert len(remembered(tmp_path)) == 9
+
+
 def test_of_too_much_the_newest_is_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

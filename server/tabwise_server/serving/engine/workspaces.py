@@ -33,7 +33,7 @@ from tabwise_server.suggest.privacy import is_secret, matches
 logger = logging.getLogger(__name__)
 
 MOST_WORKSPACES = 4  # that were asked for last; others are forgotten
-MOST_FILES = 50_000  # of a folder that are looked at, of whatever kind
+MOST_FILES = 50_000  # that are looked at where no git lists them, of whatever kind
 MOST_BYTES = 1_000_000  # of a file; what is larger was not written by hand
 # Until a folder is looked at again: at least, and for so many times as that takes.
 LOOK_AGAIN_S, TIMES_TAKEN = 10.0, 100
