@@ -28,7 +28,7 @@ def _git_files(root: Path) -> list[str] | None:
     folder is ignored.
 
     A repository may name a program that git is to ask for changed files: of somebody
-    else's, none is run. Who runs in git's own surroundings may still ask about others.
+    else's, none is run.
     """
     command = ["git", "-c", "core.fsmonitor=false", "-C", str(root), "ls-files", "-z"]
     try:
@@ -37,7 +37,6 @@ def _git_files(root: Path) -> list[str] | None:
             capture_output=True,
             check=False,
             timeout=GIT_S,
-            env={k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -110,6 +110,16 @@ async def test_a_stale_state_file_is_replaced(
     assert state_of(environment, monkeypatch).pid != os.getpid()
 
 
+async def test_a_daemon_knows_nothing_of_the_repository_that_it_was_started_in(
+    environment: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with language_server({**environment, "GIT_DIR": "/elsewhere"}) as client:
+        await client.wait_until_ready(60)
+    around = psutil.Process(state_of(environment, monkeypatch).pid).environ()
+    assert around["TABWISE_STATE_DIR"] == environment["TABWISE_STATE_DIR"]
+    assert "GIT_DIR" not in around
+
+
 async def test_a_daemon_that_cannot_start_is_a_status_with_its_reason(
     environment: Env, tmp_path: Path
 ) -> None:

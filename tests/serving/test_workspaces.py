@@ -53,9 +53,7 @@ def test_python_files_are_remembered_whole(tmp_path: Path) -> None:
         assert TOKENIZER.decode(ids.tolist()) == (tmp_path / path).read_text()
 
 
-def test_what_is_secret_ignored_or_elsewhere_stays_unread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_secret_ignored_or_elsewhere_stays_unread(tmp_path: Path) -> None:
     folder, outside = tmp_path / "project", tmp_path / "elsewhere"
     write(outside, "outside.py")
     write(folder, "a.py", "private/b.py", "build/c.py", ".ssh/d.py", "e_history.py")
@@ -68,8 +66,6 @@ def test_what_is_secret_ignored_or_elsewhere_stays_unread(
     proof = tmp_path / "proof"
     watch = ["git", "-C", str(folder), "config", "core.fsmonitor", f"touch {proof};"]
     subprocess.run(watch, check=True)
-    # nor does git, when we run in its surroundings, speak of another repository
-    monkeypatch.setenv("GIT_DIR", str(outside))
     assert remembered(folder, "private/", "*.tfvars.py") == {"a.py", "e_history.py"}
     assert not proof.exists()
     assert remembered(folder / "build") == {"c.py"}  # all of it is ignored

@@ -91,12 +91,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="only the levels' thresholds, chosen on this split, and each filter's "
         "effect at --positions of --documents",
     )
-    add("--open-files", action="store_true", help="only whether other files help")
-    add(
-        "--workspaces",
-        action="store_true",
-        help="only whether remembering the rest of a package helps",
-    )
+    for flag, study_it, about in (
+        ("--open-files", study_open_files, "other open files help"),
+        ("--workspaces", study_workspaces, "remembering the rest of a package helps"),
+    ):
+        add(
+            flag,
+            dest="study_files",
+            action="store_const",
+            const=study_it,
+            help=f"only whether {about}",
+        )
     add("--study", choices=STUDIES, help="only this: what a choice of ours rests on")
 
 
@@ -110,13 +115,10 @@ def run(arguments: argparse.Namespace) -> int:
         count = arguments.positions
         print(study_filters(runner, checkpoint, chosen_on, documents, count))
         return 0
-    if arguments.open_files:
+    if arguments.study_files:
         runner = make_runner(checkpoint, arguments.runner, arguments.slots)
-        print(study_open_files(runner, checkpoint, documents, arguments.positions))
-        return 0
-    if arguments.workspaces:
-        runner = make_runner(checkpoint, arguments.runner, arguments.slots)
-        print(study_workspaces(runner, checkpoint, documents, arguments.positions))
+        count = arguments.positions
+        print(arguments.study_files(runner, checkpoint, documents, count))
         return 0
     positions = draw_positions(documents, arguments.positions, arguments.seed)
     if arguments.study:

@@ -188,7 +188,9 @@ def spawn_daemon() -> subprocess.Popen[bytes]:
     """Start `tabwise serve --daemon`, detached, its output in a file.
 
     -P keeps the current folder off the import path: it is whatever project the editor
-    has open, and must not be able to pass off its own module for ours.
+    has open, and must not be able to pass off its own module for ours. An editor that
+    git has started, for a commit's message, says by its environment which repository it
+    is about; the daemon reads others, too.
     """
     command = [sys.executable, "-P", "-m", "tabwise_server", "serve", "--daemon"]
     output = os.open(output_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -198,6 +200,7 @@ def spawn_daemon() -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            env={k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
             start_new_session=True,
             creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),
         )
