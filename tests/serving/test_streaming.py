@@ -40,10 +40,12 @@ async def test_work_stops_when_a_write_finds_nobody() -> None:
 async def test_a_client_that_does_not_read_is_sent_away_and_its_work_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    runner = HeldRunner()
+
     async def never(self: web.StreamResponse, data: bytes) -> None:
+        runner.hold()  # or the work might be done before the client is given up
         await asyncio.Event().wait()
 
-    runner = HeldRunner()
     async with running_backend(runner, write_timeout_s=0.05) as backend:
         body = {"prompt": "x = ", "max_tokens": 400, "stream": True, "temperature": 0}
         with monkeypatch.context() as patch:
@@ -53,6 +55,7 @@ async def test_a_client_that_does_not_read_is_sent_away_and_its_work_stops(
                     f"{backend.url}/v1/completions", json=body
                 ) as response:
                     await response.read()
+            runner.release()
             counters = backend.keeper.model.engine.counters
             await until(lambda: counters.cancelled == 1)
         assert backend.service.places.taken == 0
