@@ -26,8 +26,8 @@ SPLIT_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 # Characters that are remembered with their ids, in whole texts, again in paragraphs and
-# again in lines: of the documents that 300 people type in.
-KEPT_CHARS = 12_000_000
+# again in lines: of a document that is being typed, and of all of them at most.
+DOCUMENT_CHARS, KEPT_CHARS = 40_000, 12_000_000
 HEAD_CHARS, PARAGRAPH_CHARS, LINE_CHARS = 32_000, 4_000, 1_000  # longer ones are not
 ENTRY_CHARS = 250  # what keeping one costs beside its text
 _BLANK_LINE = regex.compile(r"\n\n(?=[ \t]*\S)")
@@ -85,6 +85,11 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; a lone surrogate becomes U+FFFD. Sentinel names are text."""
         return self._encoding.encode_ordinary(text)
+
+    def keep_for(self, documents: int) -> None:
+        """Remember the texts of about so many, from now on."""
+        for kept in (self._heads, self._paragraphs, self._lines):
+            kept.most = min(documents * DOCUMENT_CHARS, KEPT_CHARS)
 
     def encode_by_paragraphs(self, text: str) -> Ids:
         """Ids (N,) of `text`, equal to `encode`. What stands before its last paragraph,
@@ -205,10 +210,11 @@ def lines_of(text: str) -> list[str]:
 
 
 class _Kept:
-    """The ids of texts of up to `longest` characters, KEPT_CHARS in all; what was not
+    """The ids of texts of up to `longest` characters, `most` in all; what was not
     asked for the longest goes first. Any thread may ask."""
 
     def __init__(self, encode: Callable[[str], Ids], longest: int) -> None:
+        self.most = KEPT_CHARS
         self._encode, self._longest = encode, longest
         self._ids: OrderedDict[str, Ids] = OrderedDict()
         self._chars = 0
@@ -236,7 +242,7 @@ class _Kept:
             if text not in self._ids:
                 self._ids[text] = ids
                 self._chars += len(text) + ENTRY_CHARS
-            while self._chars > KEPT_CHARS:
+            while self._chars > self.most:
                 forgotten, _ = self._ids.popitem(last=False)
                 self._chars -= len(forgotten) + ENTRY_CHARS
         return ids

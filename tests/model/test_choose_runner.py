@@ -67,9 +67,14 @@ def test_an_unknown_form_of_weights_is_refused() -> None:
 def test_slots_fill_the_bytes_that_keys_and_values_take(runner: str) -> None:
     checkpoint = random_checkpoint("llama")
 
-    def slots(kv_bytes: int) -> int:
+    def slots(kv_bytes: int, most: int = choose.MAX_SLOTS) -> int:
         made = load_runner(
-            checkpoint, runner=runner, device="cpu", kv_bytes=kv_bytes, slot_tokens=64
+            checkpoint,
+            runner=runner,
+            device="cpu",
+            kv_bytes=kv_bytes,
+            most_slots=most,
+            slot_tokens=64,
         )
         return made.n_slots
 
@@ -80,4 +85,5 @@ def test_slots_fill_the_bytes_that_keys_and_values_take(runner: str) -> None:
     assert slots(10 * 64 * token - 1) == 9
     with pytest.raises(NoRunner, match="one sequence of this model, got 10"):
         slots(10)
-    assert choose.slots_within(10**12, token) == choose.MAX_SLOTS
+    assert slots(10 * 64 * token, most=4) == 4
+    assert slots(10**12) == choose.MAX_SLOTS

@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,28 @@ def test_too_long_a_part_is_not_remembered(length: int) -> None:
     text = "x = 1\n" + "y" * length + "\nz = 2\n"
     for _ in range(2):
         assert TOKENIZER.encode_by_paragraphs(text).tolist() == TOKENIZER.encode(text)
+
+
+def test_what_is_remembered_is_bounded_by_the_documents_there_are() -> None:
+    tokenizer = Tokenizer.loads(TOKENIZER.dumps())
+    tokenizer.keep_for(2)
+
+    def type_in(documents: range) -> None:
+        for n in documents:
+            lines = "".join(f"value_{n}_{line} = {line}\n" for line in range(40))
+            text = f"{lines}\n\n# {n}"
+            found = tokenizer.encode_by_paragraphs(text)
+            assert found.tolist() == TOKENIZER.encode(text)
+
+    tracemalloc.start()
+    try:
+        type_in(range(1, 200))
+        before, _ = tracemalloc.get_traced_memory()
+        type_in(range(200, 800))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after < 1.2 * before < 2_000_000
 
 
 def test_merges_are_used() -> None:

@@ -419,6 +419,15 @@ def test_memory_and_slots_are_shared_out() -> None:
     assert shared(ServeSettings(threads=3), 4).threads == 3
 
 
+def test_one_persons_daemon_keeps_fewer_slots(checkpoint: Checkpoint) -> None:
+    def slots(**options: Any) -> int:
+        settings = ServeSettings(threads=1, **options)
+        return keeper_of(checkpoint, settings).model.facts.slots
+
+    assert slots(daemon=True) == 64 < slots()
+    assert slots(daemon=True, slots=100) == 100
+
+
 def test_a_missing_checkpoint_starts_no_process() -> None:
     with pytest.raises(CheckpointMissing):
         make_engines(ServeSettings(checkpoint="nowhere", engines=2))

@@ -45,13 +45,14 @@ def load_runner(
     threads: int | None = None,
     n_slots: int | None = None,
     kv_bytes: int = 0,
+    most_slots: int = MAX_SLOTS,
     slot_tokens: int,
 ) -> Runner:
     """The runner named `runner`, or for `auto` the first that can run `checkpoint`.
 
     device: the torch runner's; one that is neither auto nor cpu means torch. weights:
     how it holds an INT8 checkpoint's matrices, one of WEIGHTS. n_slots: None for as
-    many as `kv_bytes` hold of this runner's keys and values, up to MAX_SLOTS. Raises
+    many as `kv_bytes` hold of this runner's keys and values, up to `most_slots`. Raises
     NoRunner.
     """
     if weights not in WEIGHTS:
@@ -61,7 +62,7 @@ def load_runner(
         try:
             kind = _kind(name)
             slot_bytes = kind.kv_bytes_per_token(checkpoint.config) * slot_tokens
-            slots = n_slots or slots_within(kv_bytes, slot_bytes)
+            slots = n_slots or min(slots_within(kv_bytes, slot_bytes), most_slots)
             options: dict[str, Any] = {"n_slots": slots, "slot_tokens": slot_tokens}
             options["threads"] = threads
             if name == "torch":
@@ -100,7 +101,7 @@ def slots_within(kv_bytes: int, slot_bytes: int) -> int:
             f"kv_bytes must be at least {slot_bytes}, one sequence of this model, "
             f"got {kv_bytes}"
         )
-    return min(kv_bytes // slot_bytes, MAX_SLOTS)
+    return kv_bytes // slot_bytes
 
 
 def _kind(name: str) -> type[NativeRunner] | type[TorchRunner]:

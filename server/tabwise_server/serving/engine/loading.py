@@ -30,6 +30,7 @@ SWITCH_S = 0.0005
 # Engines' processes, where nobody says how many: what one event loop can feed. A large
 # model reads its weights for all of a step's rows at once, so it is not divided.
 MOST_ENGINES, MOST_WEIGHTS = 4, 64_000_000
+DAEMON_SLOTS = 64  # one person's documents, and the lines that are being searched
 SHARED_THREADS = 2  # of each, where there are several
 
 
@@ -108,6 +109,7 @@ def build_model(checkpoint: Checkpoint, settings: ServeSettings) -> ServedModel:
             threads=settings.threads,
             n_slots=settings.slots,
             kv_bytes=settings.kv_bytes,
+            most_slots=DAEMON_SLOTS if settings.daemon else choose.MAX_SLOTS,
             slot_tokens=checkpoint.config.block_size,
         )
     except choose.NoRunner as error:

@@ -38,6 +38,7 @@ class ServedModel:
     def __init__(
         self, checkpoint: Checkpoint, runner: Runner, prefill_chunk: int = 128
     ) -> None:
+        checkpoint.tokenizer.keep_for(runner.n_slots)
         self.checkpoint = checkpoint
         self._prefill_chunk = prefill_chunk
         self.engine = Engine(runner, checkpoint.tokenizer, prefill_chunk=prefill_chunk)
