@@ -19,13 +19,17 @@ def test_growth_shows_and_what_is_touched_first_does_not_count() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", [[], ["--daemon"]])
 def test_a_short_soak_of_a_real_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, value in isolated(tmp_path).items():
         monkeypatch.setenv(name, value)
     out = tmp_path / "soak.json"
-    flags = ["--users", "2", "--minutes", "0.05", "--out", str(out)]
+    flags = [*kind, "--users", "2", "--minutes", "0.05", "--out", str(out)]
     assert main(["bench", "soak", *flags]) == 0
     found = json.loads(out.read_text())
     assert len(found["samples"]) > 2

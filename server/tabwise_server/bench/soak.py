@@ -15,6 +15,7 @@ from tabwise_server.bench.load import HEADER, load, row, slots_for
 from tabwise_server.bench.machine import family, resident_mb, sum_over
 from tabwise_server.bench.processes import tabwise_serve
 from tabwise_server.errors import BadRequest
+from tabwise_server.serving.engine.loading import DAEMON_SLOTS
 
 SAMPLES = 60
 SETTLED = 1 / 3  # of the time; slots are touched for the first time until then
@@ -29,11 +30,16 @@ class SoakReport:
     slope_mb_per_hour: float
 
 
-async def soak(users: int, seconds: float, seed: int = 1) -> SoakReport:
-    """Drive a server of its own for `seconds`, looking at its memory on the way."""
-    async with tabwise_serve(["--slots", str(slots_for(users))]) as served:
+async def soak(users: int, seconds: float, daemon: bool = False) -> SoakReport:
+    """Drive a server of its own for `seconds`, looking at its memory on the way.
+
+    daemon: it keeps as much as one person's does, whose files the users' are.
+    """
+    own = ["--engines", "0", "--slots", str(DAEMON_SLOTS)]
+    flags = own if daemon else ["--slots", str(slots_for(users))]
+    async with tabwise_serve(flags) as served:
         watching = asyncio.create_task(_watch(served.pid, seconds / SAMPLES))
-        report = await load([served], users, seconds, seed)
+        report = await load([served], users, seconds, seed=1)
         watching.cancel()
         samples = await watching
     return SoakReport(load=report, samples=samples, slope_mb_per_hour=slope(samples))
@@ -69,6 +75,9 @@ def slope(samples: Sequence[tuple[float, float]]) -> float:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--users", type=int, default=20, help="how many type")
+    parser.add_argument(
+        "--daemon", action="store_true", help="they are one person's files, in a daemon"
+    )
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--out", type=Path, help="write JSON here")
 
@@ -76,7 +85,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.minutes <= 240:
         raise BadRequest(f"minutes must be 0..240, got {arguments.minutes:g}")
-    report = asyncio.run(soak(arguments.users, arguments.minutes * 60))
+    seconds = arguments.minutes * 60
+    report = asyncio.run(soak(arguments.users, seconds, arguments.daemon))
     print(HEADER)
     print(row(report.load))
     first, last = report.samples[0][1], report.samples[-1][1]
