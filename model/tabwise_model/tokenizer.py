@@ -26,8 +26,9 @@ SPLIT_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 # Characters that are remembered with their ids, in whole texts, again in paragraphs and
-# again in lines: of a document that is being typed, and of all of them at most.
-DOCUMENT_CHARS, KEPT_CHARS = 40_000, 12_000_000
+# again in lines: of a document that is being typed, and of all of them. The least is
+# what a few questions with other files about them hold.
+DOCUMENT_CHARS, LEAST_CHARS, KEPT_CHARS = 40_000, 1_000_000, 12_000_000
 HEAD_CHARS, PARAGRAPH_CHARS, LINE_CHARS = 32_000, 4_000, 1_000  # longer ones are not
 ENTRY_CHARS = 250  # what keeping one costs beside its text
 _BLANK_LINE = regex.compile(r"\n\n(?=[ \t]*\S)")
@@ -88,8 +89,9 @@ class Tokenizer:
 
     def keep_for(self, documents: int) -> None:
         """Remember the texts of about so many, from now on."""
+        most = min(max(documents * DOCUMENT_CHARS, LEAST_CHARS), KEPT_CHARS)
         for kept in (self._heads, self._paragraphs, self._lines):
-            kept.most = min(documents * DOCUMENT_CHARS, KEPT_CHARS)
+            kept.most = most
 
     def encode_by_paragraphs(self, text: str) -> Ids:
         """Ids (N,) of `text`, equal to `encode`. What stands before its last paragraph,
