@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_both_ways_are_measured_by_the_same_rate(
     processes: int, recipe: Path, tmp_path: Path
@@ -22,7 +21,7 @@ def test_both_ways_are_measured_by_the_same_rate(
     command += ["--steps", "3", "--json", str(out)]
     command += ["--run.dtype", "bfloat16", "--run.micro_rows", "2"]
     ran = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, timeout=300
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=100
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("Matrix rate:") == 1  # the leader's word alone
