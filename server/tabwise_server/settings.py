@@ -72,7 +72,8 @@ class ServeSettings:
     engines: int | None = attrs.field(default=None, validator=at_least(0))
     # of each; None: what the runner finds best
     threads: int | None = attrs.field(default=None, validator=at_least(1))
-    # sequences with KV at once; None: as many as kv_bytes hold, 64 for a daemon
+    # sequences with KV at once; None: as many as kv_bytes hold, but
+    # 64 at the most in a daemon
     slots: int | None = attrs.field(default=None, validator=at_least(1))
     kv_bytes: int = attrs.field(default=256_000_000, validator=at_least(1))
     # requests waiting or running before 503: at most; where answers come too late for

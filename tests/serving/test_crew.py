@@ -21,7 +21,6 @@ from tabwise_model.checkpoint import Checkpoint, load_checkpoint
 from tabwise_model.infill import Hole, Wanted
 from tabwise_model.request import Finish, Generation, Progress, Sampling
 from tabwise_server.errors import (
-    CheckpointMissing,
     DeadlineExceeded,
     EngineFailed,
     Overloaded,
@@ -33,12 +32,7 @@ from tabwise_server.serving.engine import crew as crew_module
 from tabwise_server.serving.engine.bridge import EngineGone, NotBegun
 from tabwise_server.serving.engine.crew import Crew, Homes, beginning
 from tabwise_server.serving.engine.keeper import MOST_RESTARTS
-from tabwise_server.serving.engine.loading import (
-    count_engines,
-    keeper_of,
-    make_engines,
-    shared,
-)
+from tabwise_server.serving.engine.loading import keeper_of
 from tabwise_server.serving.engine.process import EngineProcess
 from tabwise_server.serving.question import Asker, Question
 from tabwise_server.settings import ServeSettings
@@ -389,45 +383,3 @@ async def test_the_server_logs_what_its_processes_say(
     assert "AttributeError in an engine's process" in record.getMessage()
     assert "reader.py" in record.getMessage()
     assert "secret" not in record.getMessage()  # what was asked
-
-
-def test_how_many_processes_compute(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    where = "tabwise_server.serving.engine.loading"
-    count = partial(count_engines, checkpoint=checkpoint)
-    large = attrs.evolve(
-        checkpoint, tensors={"w": checkpoint.tensors["embed.weight"].repeat(100_000)}
-    )
-    for usable, found in ((1, 0), (2, 2), (3, 3), (64, 4)):
-        monkeypatch.setattr(f"{where}.usable_processors", lambda usable=usable: usable)
-        assert count(ServeSettings(runner="native")) == found
-    assert count(ServeSettings(daemon=True)) == 0
-    assert count(ServeSettings(daemon=True, engines=1)) == 1
-    assert count(ServeSettings(engines=7)) == 7
-    assert count_engines(ServeSettings(runner="native"), large) == 0
-    monkeypatch.setattr("sys.platform", "win32")
-    assert count(ServeSettings(runner="native")) == 0
-    with pytest.raises(SettingsError, match="engines must be 0"):
-        count(ServeSettings(engines=1))
-
-
-def test_memory_and_slots_are_shared_out() -> None:
-    one = shared(ServeSettings(slots=9, kv_bytes=1_000), 2)
-    assert (one.slots, one.kv_bytes, one.threads) == (5, 500, 2)
-    assert shared(ServeSettings(), 1).threads is None
-    assert shared(ServeSettings(threads=3), 4).threads == 3
-
-
-def test_one_persons_daemon_keeps_fewer_slots(checkpoint: Checkpoint) -> None:
-    def slots(**options: Any) -> int:
-        settings = ServeSettings(threads=1, **options)
-        return keeper_of(checkpoint, settings).model.facts.slots
-
-    assert slots(daemon=True) == 64 < slots()
-    assert slots(daemon=True, slots=100) == 100
-
-
-def test_a_missing_checkpoint_starts_no_process() -> None:
-    with pytest.raises(CheckpointMissing):
-        make_engines(ServeSettings(checkpoint="nowhere", engines=2))
