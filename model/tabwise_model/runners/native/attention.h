@@ -102,7 +102,7 @@ void attend_group(const TabwiseShape& shape, const HeadCache& cache,
     work.scales[h] *= by;
   }
   multiply(keys_matrix(shape, cache), 0, padded / BLOCK,
-           {work.queries, size_t(stride), heads, stride},
+           {work.queries, size_t(stride), 0, heads, stride},
            Scaled{work.scales, cache.key_scales, work.scores, tokens, false});
   float units[GROUP];
   for (int h = 0; h < heads; ++h) {
@@ -113,7 +113,7 @@ void attend_group(const TabwiseShape& shape, const HeadCache& cache,
         split_weights(scores, cache.value_scales, padded, {digits, digits + tokens});
   }
   multiply(values_matrix(shape, cache), 0, stride / BLOCK,
-           {work.digits, tokens, 2 * heads, (keys + 3) / 4 * 4},
+           {work.digits, tokens, 0, 2 * heads, (keys + 3) / 4 * 4},
            Unscaled{work.sums, size_t(stride)});
   for (int h = 0; h < heads; ++h) {
     const float* high = work.sums + 2 * h * stride;

@@ -108,11 +108,11 @@ inline void multiply_int4_tiles(const Matrix& w, int first, int last, const Rows
 // Blocks first..last of all rows, shared out evenly among tiles.
 inline void multiply_int4(const Matrix& w, int first, int last, const Rows& a,
                           const Scaled& result) {
-  const int tiles = (a.count + INT4_TILE_ROWS - 1) / INT4_TILE_ROWS;
+  const int tiles = (a.last - a.first + INT4_TILE_ROWS - 1) / INT4_TILE_ROWS;
   for (int panel = first; panel < last; panel += 4) {
     const int end = panel + 4 < last ? panel + 4 : last;
-    for (int tile = 0, row = 0; tile < tiles; ++tile) {
-      const int rows = (a.count - row + (tiles - tile) - 1) / (tiles - tile);
+    for (int tile = 0, row = a.first; tile < tiles; ++tile) {
+      const int rows = (a.last - row + (tiles - tile) - 1) / (tiles - tile);
       switch (rows) {
         case 1: multiply_int4_tiles<1>(w, panel, end, a, row, result); break;
         case 2: multiply_int4_tiles<2>(w, panel, end, a, row, result); break;

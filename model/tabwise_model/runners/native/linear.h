@@ -12,13 +12,13 @@
 
 namespace {
 
-// Quantised rows: `depth` inputs of each are used, a multiple of 4.
+// Quantised rows first..last: `depth` inputs of each are used, a multiple of 4.
 struct Rows {
   const int8_t* inputs;
   size_t stride;
-  int count;
+  int first, last;
   int depth;
-  const int32_t* group_sums = nullptr;  // (count, groups): for INT4 matrices
+  const int32_t* group_sums = nullptr;  // (last, groups): for INT4 matrices
 };
 
 // What becomes of the sums: scaled, and stored or added.
@@ -85,11 +85,11 @@ inline void multiply_tiles(const Matrix& w, int first, int last, const Rows& a, 
 template <class Result>
 void multiply(const Matrix& w, int first, int last, const Rows& a,
               const Result& result) {
-  const int tiles = (a.count + TILE_ROWS - 1) / TILE_ROWS;
+  const int tiles = (a.last - a.first + TILE_ROWS - 1) / TILE_ROWS;
   for (int panel = first; panel < last; panel += 4) {
     const int end = panel + 4 < last ? panel + 4 : last;
-    for (int tile = 0, row = 0; tile < tiles; ++tile) {
-      const int rows = (a.count - row + (tiles - tile) - 1) / (tiles - tile);
+    for (int tile = 0, row = a.first; tile < tiles; ++tile) {
+      const int rows = (a.last - row + (tiles - tile) - 1) / (tiles - tile);
       switch (rows) {
         case 1: multiply_tiles<1>(w, panel, end, a, row, result); break;
         case 2: multiply_tiles<2>(w, panel, end, a, row, result); break;

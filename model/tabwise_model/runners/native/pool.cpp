@@ -113,13 +113,20 @@ void Pool::forgive(Clock::time_point now) {
 void Pool::end_step() {
   if (!helping_) return;
   const Clock::time_point now = Clock::now();
-  const Clock::duration all = now - step_.start, ran = time_run() - step_.run_before;
-  const Clock::duration worked = std::min(ran, all - step_.waited);
-  credit_ += worked * step_.helpers_pieces / std::max(step_.own_pieces, 1);
-  credit_ -= std::max(all - ran - step_.waited, Clock::duration::zero());
-  credit_ = std::min<Clock::duration>(credit_, MOST_CREDIT);
+  settle(now);
   if (credit_ < Clock::duration::zero()) rest_helpers(now);
   release_helpers();
+}
+
+// Credit for what the step's account holds, which then begins anew.
+void Pool::settle(Clock::time_point now) {
+  const Clock::duration run = time_run();
+  const Clock::duration all = now - step_.start, ran = run - step_.run_before;
+  const Clock::duration worked = std::min(ran, all - step_.waited);
+  credit_ += worked * step_.helpers_pieces / std::max(step_.own_pieces, 1);
+  credit_ -= step_.waited + std::max(all - ran - step_.waited, Clock::duration::zero());
+  credit_ = std::min<Clock::duration>(credit_, MOST_CREDIT);
+  step_ = {now, run, {}, 0, 0};
 }
 
 void Pool::run(int pieces, Piece piece, const void* context) {
@@ -151,7 +158,8 @@ void Pool::await_helpers(int pieces) {
   while (!done()) std::this_thread::yield();  // it may wait for this very core
   const Clock::time_point now = Clock::now();
   step_.waited += now - start;
-  credit_ -= now - start;
+  if (step_.waited <= credit_) return;
+  settle(now);  // a long step has earned some on its way
   if (credit_ < Clock::duration::zero()) rest_helpers(now);
 }
 

@@ -39,12 +39,13 @@ class Pool {
   void sleep_until_wanted();
   bool claim(bool from_below, int* piece);
   void await_helpers(int pieces);
+  void settle(Clock::time_point now);
   void rest_helpers(Clock::time_point now);
   void release_helpers();
   void keep_helpers_off(int processor);
   void forgive(Clock::time_point now);
 
-  // What this step has cost and brought so far.
+  // What this step has cost and brought since it was last settled.
   struct Step {
     Clock::time_point start;
     Clock::duration run_before;  // the caller's time on a processor, at the start

@@ -6,30 +6,45 @@
 
 namespace {
 
-// Multiply-adds that are worth handing to another thread.
+// Multiply-adds that are worth handing to another thread, and about the most that it
+// takes at once: 60 us where there are only old instructions.
 constexpr int64_t A_PIECE = 400'000;
+constexpr int64_t MOST_OF_A_PIECE = 1'000'000;
+// Rows that the tiles of all paths divide.
+constexpr int FULL_TILES = 12;
 // Reading a weight costs about as much as this many rows' products with it.
 constexpr int READING = 4;
 
 class Step {
  public:
   Step(TabwiseModel& model, const Batch& batch)
-      : model_(model), shape_(model.shape), scratch_(model.scratch), batch_(batch) {}
+      : model_(model),
+        shape_(model.shape),
+        scratch_(model.scratch),
+        batch_(batch),
+        rows_(batch.rows) {}
 
   void run() {
-    each_row(batch_.rows, [this](int row) { embed(row); });
+    each_row([this](int row) { embed(row); });
     for (int i = 0; i < shape_.layers; ++i) {
       const Layer& layer = model_.layers[i];
       quantize_normed(layer.attention_norm, layer.qkv);
-      product(layer.qkv, scratch_.wide, layer.qkv.outputs, false);
-      each_row_by_thread(batch_.rows,
-                         [&](int row, int thread) { place(i, row, thread); });
+      if (i + 1 == shape_.layers && batch_.wanted < rows_) {
+        place_all_but_query_wanted(i);
+        if (rows_ == 0) return;
+      } else {
+        product(layer.qkv, scratch_.wide, layer.qkv.outputs, false);
+        each_row_by_thread([&](int row, int thread) {
+          rotate_queries(i, row);
+          place(i, row, thread);
+        });
+      }
       attend_all(i);
-      each_row(batch_.rows, [&](int row) { quantize_mixed(row, layer.attention_out); });
+      each_row([&](int row) { quantize_mixed(row, layer.attention_out); });
       product(layer.attention_out, scratch_.x, shape_.width, true);
       quantize_normed(layer.mlp_norm, layer.gate_up);
       product(layer.gate_up, scratch_.wide, layer.gate_up.outputs, false);
-      each_row(batch_.rows, [&](int row) { quantize_gated(row, layer.down); });
+      each_row([&](int row) { quantize_gated(row, layer.down); });
       product(layer.down, scratch_.x, shape_.width, true);
     }
     head();
@@ -37,17 +52,17 @@ class Step {
 
  private:
   template <class Body>
-  void each_row(int rows, const Body& body) {
-    each_row_by_thread(rows, [&](int row, int) { body(row); });
+  void each_row(const Body& body) {
+    each_row_by_thread([&](int row, int) { body(row); });
   }
 
   template <class Body>
-  void each_row_by_thread(int rows, const Body& body) {
+  void each_row_by_thread(const Body& body) {
     constexpr int TOGETHER = 4;
-    const int pieces = (rows + TOGETHER - 1) / TOGETHER;
+    const int pieces = (rows_ + TOGETHER - 1) / TOGETHER;
     run_pieces(model_.pool, pieces, [&](int piece, int thread) {
       const int first = piece * TOGETHER;
-      const int last = first + TOGETHER < rows ? first + TOGETHER : rows;
+      const int last = first + TOGETHER < rows_ ? first + TOGETHER : rows_;
       for (int row = first; row < last; ++row) body(row, thread);
     });
   }
@@ -56,6 +71,7 @@ class Step {
   QuantizedRow inputs(int row, int width) const {
     return {scratch_.inputs + size_t(row) * width, scratch_.scales + row};
   }
+  int source(int row) const { return kept_ ? kept_[row] : row; }
   int q_width() const { return shape_.heads * shape_.head_stride; }
 
   // A token's row of the packed embedding.
@@ -71,14 +87,12 @@ class Step {
   }
 
   void quantize_normed(const float* weight, const Matrix& next) {
-    each_row(batch_.rows, [&](int row) { quantize_normed_row(row, row, weight, next); });
-  }
-
-  // scratch.wide is free between two matrices: a normed row goes there.
-  void quantize_normed_row(int row, int to, const float* weight, const Matrix& next) {
-    normalize(x(row), weight, shape_, scratch_.wide + size_t(to) * shape_.width,
-              inputs(to, shape_.width));
-    sum_inputs(to, next);
+    each_row([&](int row) {
+      // scratch.wide is free between two matrices: a normed row goes there.
+      normalize(x(row), weight, shape_, scratch_.wide + size_t(row) * shape_.width,
+                inputs(row, shape_.width));
+      sum_inputs(row, next);
+    });
   }
 
   void quantize_mixed(int row, const Matrix& next) {
@@ -102,20 +116,26 @@ class Step {
   }
 
   void product(const Matrix& matrix, float* to, size_t stride, bool add) {
-    product(matrix, batch_.rows, to, stride, add);
+    product(matrix, 0, matrix.blocks(), to, stride, add);
   }
 
-  void product(const Matrix& matrix, int rows, float* to, size_t stride, bool add) {
-    const Rows a = {scratch_.inputs, size_t(matrix.inputs), rows, matrix.inputs,
-                    scratch_.group_sums};
+  // Pieces are so many outputs of so many rows that no thread waits long for another.
+  void product(const Matrix& matrix, int begin, int end, float* to, size_t stride,
+               bool add) {
     const Scaled result = {scratch_.scales, matrix.scales, to, stride, add};
-    const int64_t panel = int64_t(4 * BLOCK) * matrix.inputs * (rows + READING);
+    const int64_t one_row = int64_t(4 * BLOCK) * matrix.inputs;
+    const int64_t panel = one_row * (rows_ + READING);
     const int blocks = 4 * int((A_PIECE + panel - 1) / panel);
-    const int pieces = (matrix.blocks() + blocks - 1) / blocks;
-    run_pieces(model_.pool, pieces, [&](int piece, int) {
-      const int first = piece * blocks;
-      const int last =
-          first + blocks < matrix.blocks() ? first + blocks : matrix.blocks();
+    const int across = (end - begin + blocks - 1) / blocks;
+    const int tall = FULL_TILES * int(1 + MOST_OF_A_PIECE / one_row / FULL_TILES);
+    const int down = (rows_ + tall - 1) / tall;
+    run_pieces(model_.pool, across * down, [&](int piece, int) {
+      const int first = begin + piece / down * blocks;
+      const int last = first + blocks < end ? first + blocks : end;
+      const int row = piece % down * tall;
+      const Rows a = {scratch_.inputs, size_t(matrix.inputs),
+                      row,             row + tall < rows_ ? row + tall : rows_,
+                      matrix.inputs,   scratch_.group_sums};
       if (matrix.group)
         multiply_int4(matrix, first, last, a, result);
       else
@@ -123,25 +143,49 @@ class Step {
     });
   }
 
-  // Rotates a row's queries and keys, and puts its keys and values into its slot.
-  void place(int layer, int row, int thread) {
-    float* q = scratch_.wide + size_t(row) * model_.layers[layer].qkv.outputs;
-    float* k = q + q_width();
-    const float* v = k + shape_.kv_heads * shape_.head_stride;
-    const int position = batch_.positions[row], half = shape_.head_size / 2;
-    const float* angles = model_.rope + size_t(position) * shape_.head_size;
+  float* queries(int layer, int row) const {
+    return scratch_.wide + size_t(row) * model_.layers[layer].qkv.outputs;
+  }
+  const float* angles(int row) const {
+    return model_.rope + size_t(batch_.positions[source(row)]) * shape_.head_size;
+  }
+
+  void rotate_queries(int layer, int row) {
     for (int h = 0; h < shape_.heads; ++h)
-      rotate(q + h * shape_.head_stride, angles, half);
+      rotate(queries(layer, row) + h * shape_.head_stride, angles(row),
+             shape_.head_size / 2);
+  }
+
+  // Rotates a row's keys, and puts its keys and values into its slot.
+  void place(int layer, int row, int thread) {
+    float* k = queries(layer, row) + q_width();
+    const float* v = k + shape_.kv_heads * shape_.head_stride;
     for (int h = 0; h < shape_.kv_heads; ++h) {
       const int at = h * shape_.head_stride;
-      rotate(k + at, angles, half);
-      remember(shape_, model_.cache(batch_.slots[row], layer, h), position, k + at,
-               v + at, model_.attended[thread].queries);
+      rotate(k + at, angles(row), shape_.head_size / 2);
+      remember(shape_, model_.cache(batch_.slots[row], layer, h), batch_.positions[row],
+               k + at, v + at, model_.attended[thread].queries);
     }
   }
 
+  // In the last layer rows of which no logits are wanted give their keys and values
+  // alone: nothing reads what would become of them.
+  void place_all_but_query_wanted(int layer) {
+    const Matrix& qkv = model_.layers[layer].qkv;
+    const int q_blocks = q_width() / BLOCK;
+    product(qkv, q_blocks, qkv.blocks(), scratch_.wide, qkv.outputs, false);
+    each_row_by_thread([&](int row, int thread) { place(layer, row, thread); });
+    kept_ = batch_.wanted_rows;
+    rows_ = batch_.wanted;
+    for (int row = 0; row < rows_; ++row)  // ascending: none is overwritten too early
+      memmove(x(row), x(source(row)), shape_.width * sizeof(float));
+    quantize_normed(model_.layers[layer].attention_norm, qkv);
+    product(qkv, 0, q_blocks, scratch_.wide, qkv.outputs, false);
+    each_row([&](int row) { rotate_queries(layer, row); });
+  }
+
   void attend_all(int layer) {
-    const int pieces = batch_.rows * shape_.kv_heads;
+    const int pieces = rows_ * shape_.kv_heads;
     run_pieces(model_.pool, pieces, [&](int piece, int thread) {
       attend_row(layer, piece / shape_.kv_heads, piece % shape_.kv_heads, thread);
     });
@@ -150,24 +194,24 @@ class Step {
   void attend_row(int layer, int row, int kv_head, int thread) {
     const int group = shape_.heads / shape_.kv_heads;
     const size_t at = size_t(kv_head) * group * shape_.head_stride;
-    const size_t q_row = size_t(row) * model_.layers[layer].qkv.outputs;
-    attend(shape_, model_.cache(batch_.slots[row], layer, kv_head),
-           model_.attended[thread], scratch_.wide + q_row + at,
+    attend(shape_, model_.cache(batch_.slots[source(row)], layer, kv_head),
+           model_.attended[thread], queries(layer, row) + at,
            scratch_.mixed + size_t(row) * q_width() + at, group,
-           batch_.positions[row] + 1);
+           batch_.positions[source(row)] + 1);
   }
 
+  // All rows that are left are wanted.
   void head() {
-    each_row(batch_.wanted, [this](int i) {
-      quantize_normed_row(batch_.wanted_rows[i], i, model_.norm, model_.embed);
-    });
-    product(model_.embed, batch_.wanted, batch_.logits, shape_.vocab, false);
+    quantize_normed(model_.norm, model_.embed);
+    product(model_.embed, batch_.logits, shape_.vocab, false);
   }
 
   TabwiseModel& model_;
   const TabwiseShape& shape_;
   const Scratch& scratch_;
   const Batch& batch_;
+  int rows_;                       // that are computed, and which of the batch they are:
+  const int32_t* kept_ = nullptr;  // all, or these
 };
 
 }  // namespace
