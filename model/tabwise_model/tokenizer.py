@@ -95,14 +95,13 @@ class Tokenizer:
 
     def encode_by_paragraphs(self, text: str) -> Ids:
         """Ids (N,) of `text`, equal to `encode`. What stands before its last paragraph,
-        other paragraphs and lines are remembered: of a file that is being typed, all
-        but one line was there a keystroke ago."""
+        that paragraph's lines but for the last one, other paragraphs and lines are
+        remembered: of a file that is being typed, they were there a keystroke ago, and
+        the rest will not come again."""
         last = _last_paragraph(text)
-        if not last:
-            return self._paragraphs.of([text])[0]
-        (head,) = self._heads.of([text[:last]])
-        (tail,) = self._paragraphs.of([text[last:]])
-        return np.concatenate([head, tail])
+        head = self._heads.of([text[:last]]) if last else []
+        *lines, line = lines_of(text[last:])
+        return np.concatenate([*head, *self._lines.of(lines), self._encode_line(line)])
 
     def _encode_paragraphs(self, text: str) -> Ids:
         *paragraphs, last = _BLANK_LINE.split(text)

@@ -74,6 +74,20 @@ def test_what_is_remembered_is_bounded_by_the_documents_there_are() -> None:
     assert after < 1.2 * before < 15_000_000
 
 
+def test_a_paragraph_that_is_being_typed_is_not_remembered_anew() -> None:
+    tokenizer = Tokenizer.loads(TOKENIZER.dumps())
+    typed = "import os\n\n" + "".join(f"value_{n} = {n}\n" for n in range(80))
+    tracemalloc.start()
+    try:
+        for end in range(1, len(typed)):
+            found = tokenizer.encode_by_paragraphs(typed[:end])
+            assert found.tolist() == TOKENIZER.encode(typed[:end])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 200_000
+
+
 def test_merges_are_used() -> None:
     assert len(TOKENIZER.encode("def")) == 1
 
