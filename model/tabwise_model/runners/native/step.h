@@ -7,11 +7,11 @@
 namespace {
 
 // Multiply-adds that are worth handing to another thread, and about the most that it
-// takes at once: 60 us where there are only old instructions.
+// takes at once: some 100 us where there are only old instructions.
 constexpr int64_t A_PIECE = 400'000;
-constexpr int64_t MOST_OF_A_PIECE = 1'000'000;
-// Rows that the tiles of all paths divide.
-constexpr int FULL_TILES = 12;
+constexpr int64_t A_LARGE_PIECE = 1'000'000;
+// Rows for which it is worth reading a matrix once more.
+constexpr int FEWEST_ROWS = 16;
 // Reading a weight costs about as much as this many rows' products with it.
 constexpr int READING = 4;
 
@@ -127,15 +127,19 @@ class Step {
     const int64_t panel = one_row * (rows_ + READING);
     const int blocks = 4 * int((A_PIECE + panel - 1) / panel);
     const int across = (end - begin + blocks - 1) / blocks;
-    const int tall = FULL_TILES * int(1 + MOST_OF_A_PIECE / one_row / FULL_TILES);
-    const int down = (rows_ + tall - 1) / tall;
+    const int affordable = int(A_LARGE_PIECE / one_row);
+    const int high = affordable > FEWEST_ROWS ? affordable : FEWEST_ROWS;
+    const int down = rows_ < high ? 1 : rows_ / high;
     run_pieces(model_.pool, across * down, [&](int piece, int) {
       const int first = begin + piece / down * blocks;
       const int last = first + blocks < end ? first + blocks : end;
-      const int row = piece % down * tall;
-      const Rows a = {scratch_.inputs, size_t(matrix.inputs),
-                      row,             row + tall < rows_ ? row + tall : rows_,
-                      matrix.inputs,   scratch_.group_sums};
+      const int part = piece % down;
+      const Rows a = {scratch_.inputs,
+                      size_t(matrix.inputs),
+                      rows_ * part / down,
+                      rows_ * (part + 1) / down,
+                      matrix.inputs,
+                      scratch_.group_sums};
       if (matrix.group)
         multiply_int4(matrix, first, last, a, result);
       else
