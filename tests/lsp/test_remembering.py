@@ -1,6 +1,8 @@
 """Which folders a language server tells which backend of."""
 
+import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,21 @@ async def test_a_folder_may_only_switch_it_off(
     uri, root = (project / "inner/a.py").as_uri(), project.as_uri()
     found = await told(daemon, backend, uri, rootUri=root)
     assert (found is not None) is remembered
+
+
+@pytest.mark.parametrize(("said", "remembered"), [("true", True), ("false", False)])
+async def test_who_asks_on_a_command_line_tells_of_the_repository(
+    daemon: Env, backend: ScriptedBackend, tmp_path: Path, said: str, remembered: bool
+) -> None:
+    project = tmp_path / "project"
+    (project / ".git").mkdir(parents=True)
+    (project / "inner").mkdir()
+    (project / "inner/a.py").write_text("x = \n")
+    (project / "tabwise.toml").write_text(f"[lsp]\nremember_workspace = {said}\n")
+    command = [sys.executable, "-m", "tabwise_server", "complete", "inner/a.py:1:5"]
+    asked = await asyncio.create_subprocess_exec(*command, env=daemon, cwd=project)
+    assert await asked.wait() == 0
+    (request,) = backend.requests
+    assert request.path == "inner/a.py"
+    told = request.workspace and Path(request.workspace.folder)
+    assert told == (project if remembered else None)

@@ -1,4 +1,8 @@
-"""`tabwise complete FILE:LINE:COLUMN`: one suggestion, as an editor would show it."""
+"""`tabwise complete FILE:LINE:COLUMN`: one suggestion, as an editor would show it.
+
+The local daemon is told of the file's repository as of an editor's workspace, and
+copies from there once it has read it: within seconds of the first question about it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,10 @@ from pathlib import Path
 
 import attrs
 
+from tabwise_server import __version__
 from tabwise_server.backends.choose import open_backend
 from tabwise_server.errors import BadRequest
+from tabwise_server.lsp.configuration import Configuration, folder_to_remember
 from tabwise_server.settings import Settings, load_settings
 from tabwise_server.suggest.levels import threshold
 from tabwise_server.suggest.place import Place
@@ -56,18 +62,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def complete(place: Place, settings: Settings) -> Result:
     """Ask the configured backend, starting the shared daemon if need be."""
-    backend = open_backend(settings.backend)
-    lsp = settings.lsp
+    place, folder = in_repository(place)
+    configuration = Configuration(settings)
+    configuration.refresh([folder] if folder else [])
+    lsp = configuration.lsp(folder, place.language, place.path)
+    for complaint in configuration.take_complaints():
+        print(complaint, file=sys.stderr)
     options = PromptOptions(
         max_prefix_chars=lsp.max_prefix_chars,
         max_suffix_chars=lsp.max_suffix_chars,
         max_new_tokens=lsp.max_new_tokens,
         deadline_ms=PATIENCE_MS,
     )
+    request = build_request(place, options)
+    backend = open_backend(settings.backend)
     try:
-        await backend.health()  # a daemon that has to start is given its time
+        health = await backend.health()  # a daemon that has to start is given its time
+        if settings.backend.url is None and health.version == __version__:
+            workspace = folder_to_remember(folder, place, lsp)
+            request = attrs.evolve(request, workspace=workspace)
         began = time.perf_counter()
-        response = await backend.complete(build_request(place, options))
+        response = await backend.complete(request)
         latency_ms = (time.perf_counter() - began) * 1000
     finally:
         await backend.close()
@@ -81,6 +96,16 @@ async def complete(place: Place, settings: Settings) -> Result:
         model=response.model,
         latency_ms=round(latency_ms, 1),
     )
+
+
+def in_repository(place: Place) -> tuple[Place, Path | None]:
+    """`place` with its path from the innermost git repository around it, and where
+    that is; as it was where there is none."""
+    file = Path(place.path or "").resolve()
+    folder = next((f for f in file.parents if (f / ".git").exists()), None)
+    if folder is None:
+        return place, None
+    return attrs.evolve(place, path=file.relative_to(folder).as_posix()), folder
 
 
 def read_place(text: str) -> Place:

@@ -30,7 +30,9 @@ from tabwise_server.settings import (
     override,
     user_file,
 )
+from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.privacy import matches
+from tabwise_server.wire import MAX_PATTERNS, WorkspaceFolder
 
 LOOK_AGAIN_S = 1.0
 WORKSPACE_FILES = ("tabwise.toml", "pyproject.toml")
@@ -251,6 +253,17 @@ def read_workspace_file(path: Path) -> Any:
 def patterns_of(settings: LspSettings) -> list[str]:
     """The user's own patterns of secret files."""
     return [p for p in re.split(r"[,\s]+", settings.secret_patterns) if p]
+
+
+def folder_to_remember(
+    folder: Path | None, place: Place, settings: LspSettings
+) -> WorkspaceFolder | None:
+    """What the user's own daemon may copy from for `place`, which is in `folder`."""
+    unread = patterns_of(settings)
+    wanted = settings.remember_workspace and settings.trusted and place.is_python
+    if folder is None or not wanted or len(unread) > MAX_PATTERNS:
+        return None
+    return WorkspaceFolder(folder=str(folder), unread=unread)
 
 
 def _section(options: Any, name: str) -> Any:

@@ -21,7 +21,7 @@ from tabwise_server.backends.choose import open_backend
 from tabwise_server.backends.protocol import Backend, Status
 from tabwise_server.errors import TabwiseError
 from tabwise_server.lsp.acceptance import Acceptance
-from tabwise_server.lsp.configuration import Configuration, patterns_of
+from tabwise_server.lsp.configuration import Configuration, folder_to_remember
 from tabwise_server.lsp.document import Document
 from tabwise_server.lsp.protocol import Protocol
 from tabwise_server.lsp.reading import Reader
@@ -32,7 +32,7 @@ from tabwise_server.settings import LspSettings, Settings
 from tabwise_server.suggest.context import ContextOptions, budget
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.positions import Encoding, PositionOutside
-from tabwise_server.wire import MAX_PATTERNS, WorkspaceFolder
+from tabwise_server.wire import WorkspaceFolder
 
 logger = logging.getLogger(__name__)
 
@@ -228,13 +228,9 @@ class TabwiseLanguageServer(LanguageServer):
     ) -> WorkspaceFolder | None:
         """What the daemon may copy from: nobody else learns of a folder, and an older
         daemon would not understand."""
-        folder = self.opened.folder_of(document.path)
-        wanted = settings.remember_workspace and settings.trusted and place.is_python
-        unread = patterns_of(settings)
-        able = self._is_local and self._same_version and len(unread) <= MAX_PATTERNS
-        if folder is None or not (wanted and able):
+        if not (self._is_local and self._same_version):
             return None
-        return WorkspaceFolder(folder=str(folder), unread=unread)
+        return folder_to_remember(self.opened.folder_of(document.path), place, settings)
 
     async def _look_at_backend(self) -> None:
         """Learn the model's window; name a daemon of another version."""
