@@ -101,6 +101,22 @@ async def test_complete_names_what_is_wrong_with_the_place(
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize("how", ["the user's own pattern", "git ignores it"])
+async def test_complete_leaves_alone_what_editors_do(
+    remote: Env, scripted: ScriptedBackend, source: Path, how: str
+) -> None:
+    if how == "git ignores it":
+        (source.parent / ".git").mkdir()
+        (source.parent / ".gitignore").write_text("code.py\n")
+        remote["TABWISE_LSP_SKIP_IGNORED"] = "true"
+    else:
+        remote["TABWISE_LSP_SECRET_PATTERNS"] = "code.*"
+    done = await tabwise(remote, "complete", f"{source}:2:5")
+    assert done.status == 1
+    assert "left alone" in done.err
+    assert not scripted.requests
+
+
 async def test_doctor_finds_nothing_wrong_with_a_working_installation(
     environment: Env,
 ) -> None:

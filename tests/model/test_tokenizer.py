@@ -47,7 +47,7 @@ def test_characters_are_counted_without_decoding(text: str) -> None:
 
 @pytest.mark.parametrize("length", [LINE_CHARS + 1, PARAGRAPH_CHARS + 1])
 def test_too_long_a_part_is_not_remembered(length: int) -> None:
-    text = "x = 1\n" + "y" * length + "\nz = 2\n"
+    text = "x = 1\n" + "y" * length + "\n\nz = 2\n"  # not in the last paragraph
     for _ in range(2):
         assert TOKENIZER.encode_by_paragraphs(text).tolist() == TOKENIZER.encode(text)
 

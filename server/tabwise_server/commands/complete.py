@@ -19,6 +19,7 @@ from tabwise_server import __version__
 from tabwise_server.backends.choose import open_backend
 from tabwise_server.errors import BadRequest
 from tabwise_server.lsp.configuration import Configuration, folder_to_remember
+from tabwise_server.lsp.reading import Reader
 from tabwise_server.settings import Settings, load_settings
 from tabwise_server.suggest.levels import threshold
 from tabwise_server.suggest.place import Place
@@ -68,6 +69,11 @@ async def complete(place: Place, settings: Settings) -> Result:
     lsp = configuration.lsp(folder, place.language, place.path)
     for complaint in configuration.take_complaints():
         print(complaint, file=sys.stderr)
+    file = str((folder or Path()) / (place.path or ""))
+    if not Reader().may_read(file, folder, lsp):
+        raise BadRequest(
+            f"{file} is left alone, by lsp.secret_patterns or lsp.skip_ignored"
+        )
     options = PromptOptions(
         max_prefix_chars=lsp.max_prefix_chars,
         max_suffix_chars=lsp.max_suffix_chars,

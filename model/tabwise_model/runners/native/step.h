@@ -30,7 +30,7 @@ class Step {
       const Layer& layer = model_.layers[i];
       quantize_normed(layer.attention_norm, layer.qkv);
       if (i + 1 == shape_.layers && batch_.wanted < rows_) {
-        place_all_but_query_wanted(i);
+        place_all_then_keep_wanted(i);
         if (rows_ == 0) return;
       } else {
         product(layer.qkv, scratch_.wide, layer.qkv.outputs, false);
@@ -174,7 +174,7 @@ class Step {
 
   // In the last layer rows of which no logits are wanted give their keys and values
   // alone: nothing reads what would become of them.
-  void place_all_but_query_wanted(int layer) {
+  void place_all_then_keep_wanted(int layer) {
     const Matrix& qkv = model_.layers[layer].qkv;
     const int q_blocks = q_width() / BLOCK;
     product(qkv, q_blocks, qkv.blocks(), scratch_.wide, qkv.outputs, false);
