@@ -43,10 +43,10 @@ async def test_a_client_that_does_not_read_is_sent_away_and_its_work_stops(
     runner = HeldRunner()
 
     async def never(self: web.StreamResponse, data: bytes) -> None:
-        runner.hold()  # or the work might be done before the client is given up
         await asyncio.Event().wait()
 
     async with running_backend(runner, write_timeout_s=0.05) as backend:
+        runner.hold(after=8)  # or all might be done before the client is given up
         body = {"prompt": "x = ", "max_tokens": 400, "stream": True, "temperature": 0}
         with monkeypatch.context() as patch:
             patch.setattr(web.StreamResponse, "write", never)

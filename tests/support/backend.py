@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -32,23 +33,30 @@ class HeldRunner(HashRunner):
     def __init__(self, **options: Any) -> None:
         options.setdefault("slot_tokens", CONFIG.block_size)
         super().__init__(config=CONFIG, **options)
-        self._going = threading.Event()
-        self._going.set()
+        self._changed = threading.Condition()
+        self._free_steps = math.inf  # how many more pass before they wait
         self.entered = threading.Event()  # set when a step begins
 
     def extend(self, chunks: Sequence[Chunk]) -> Logits:
         self.entered.set()
-        assert self._going.wait(60), "the test never released the runner"
+        with self._changed:
+            going = self._changed.wait_for(lambda: self._free_steps > 0, 60)
+            assert going, "the test never released the runner"
+            self._free_steps -= 1
         logits = super().extend(chunks)
         logits[:, sorted(TOKENIZER.sentinels)] = -np.inf
         return logits
 
-    def hold(self) -> None:
-        self._going.clear()
+    def hold(self, after: int = 0) -> None:
+        """Let `after` more steps pass; those after them wait for `release`."""
+        with self._changed:
+            self._free_steps = after
         self.entered.clear()
 
     def release(self) -> None:
-        self._going.set()
+        with self._changed:
+            self._free_steps = math.inf
+            self._changed.notify_all()
 
 
 @attrs.define
