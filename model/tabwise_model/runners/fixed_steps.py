@@ -5,8 +5,8 @@ they cost more than they do. A graph is launched as one. Its shapes are fixed: e
 token is a row with its own slot and position, whether it is decoded or one of a
 prompt's, so that whatever many users need goes in one step; rows are padded to the next
 size and attend to the next window, and padding writes into a slot that nobody reads.
-Indices go to the device in one transfer, logits come back in one. On a CPU the same
-steps run without capture, so that they can be tested there.
+Indices go to the device in one transfer, the logits that are wanted come back in one.
+On a CPU the same steps run without capture, so that they can be tested there.
 
 B batch, V vocabulary.
 """
@@ -41,10 +41,10 @@ class FixedSteps:
         self.windows = _windows(cache.keys.shape[3])
         place = cache.keys.device
         captured = self._captured = place.type == "cuda"
-        # token, slot and position of each row
-        self._host = torch.zeros((3, SIZES[-1]), dtype=torch.long, pin_memory=captured)
+        # token, slot and position of each row; the rows that logits are wanted of
+        self._host = torch.zeros((4, SIZES[-1]), dtype=torch.long, pin_memory=captured)
         self._inputs = torch.zeros_like(self._host, device=place)
-        self._padding = torch.tensor([[0], [idle_slot], [0]])
+        self._padding = torch.tensor([[0], [idle_slot], [0], [0]])
         # pinned, so that logits cross at the bus' speed and are copied once
         shape = (SIZES[-1], model.config.vocab_size)
         self._found = torch.empty(shape, pin_memory=captured)
@@ -87,13 +87,11 @@ class FixedSteps:
         size = next(size for size in SIZES if size >= len(rows))
         longest = rows[:, 2].max() + 1
         window = next(window for window in self.windows if window >= longest)
-        self._host[:, : len(rows)] = torch.from_numpy(rows.T)
-        self._host[:, len(rows) : size] = self._padding
+        self._host[:, :size] = self._padding
+        self._host[:3, : len(rows)] = torch.from_numpy(rows.T)
+        self._host[3, : len(wanted)] = torch.from_numpy(wanted)
         self._inputs.copy_(self._host, non_blocking=True)
-        logits = self._step(size, window)
-        if len(wanted) < len(rows):
-            return logits[torch.from_numpy(wanted).to(logits.device)]
-        return logits[: len(rows)]
+        return self._step(size, window)[: len(wanted)]
 
     def _step(self, size: int, window: int) -> Tensor:
         captured = self._graphs.get((size, window))
@@ -104,12 +102,12 @@ class FixedSteps:
         return logits
 
     def _compute(self, size: int, window: int) -> Tensor:
-        """(size, V) float32 logits of what `_inputs` holds."""
-        tokens, slots, positions = self._inputs[:, :size]
+        """(size, V) float32 logits of what `_inputs` holds, those wanted first."""
+        tokens, slots, positions, wanted = self._inputs[:, :size]
         # all rows' keys and values are stored before any row reads its slot's
         view = SlotView(self._cache, slots, positions, 1, window)
         hidden = self._model.hidden(tokens[:, None], view)
-        return self._model.logits(hidden[:, -1]).float()
+        return self._model.logits(hidden[wanted, -1]).float()
 
     @torch.inference_mode()
     def _capture(self) -> None:
