@@ -118,7 +118,7 @@ async def test_the_model_delays_the_ordinary_popup(
         began = time.perf_counter()
         result = await client.request("textDocument/completion", params)
         assert result["items"] == []
-        assert 0.05 < time.perf_counter() - began < 1  # 100 ms, on a busy machine
+        assert 0.05 < time.perf_counter() - began < 5  # 100 ms, on a busy machine
 
 
 @pytest.mark.parametrize("character", [*range(12), 99])
