@@ -76,10 +76,14 @@ class Checkpoint:
 
 
 def resolve_checkpoint(name: str) -> Path:
-    """The folder of a shipped checkpoint by name, or of a path. Raises
-    CheckpointError."""
+    """The folder of a shipped checkpoint by name, or of a path: "default" is the
+    shipped one whatever lies here, "./default" is what lies here.
+
+    Raises CheckpointError.
+    """
     shipped = Path(__file__).parent / "checkpoints" / name
-    for folder in (Path(name).expanduser(), shipped):
+    named = [shipped] if os.path.basename(name) == name else []
+    for folder in (*named, Path(name).expanduser()):
         if (folder / CONFIG).is_file():
             return folder
     raise CheckpointError(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import os
 import signal
@@ -118,6 +119,29 @@ async def test_a_daemon_knows_nothing_of_the_repository_that_it_was_started_in(
     around = psutil.Process(state_of(environment, monkeypatch).pid).environ()
     assert around["TABWISE_STATE_DIR"] == environment["TABWISE_STATE_DIR"]
     assert "GIT_DIR" not in around
+
+
+@pytest.mark.parametrize("checkpoint", ["default", "./mine"])
+async def test_a_daemon_takes_its_model_from_a_project_only_by_an_explicit_path(
+    environment: Env,
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoint: str,
+) -> None:
+    (project := tmp_path / "project").mkdir()
+    (project / "default").mkdir()
+    (project / "default" / "config.json").write_text("{}")
+    (project / "mine").symlink_to(tiny_checkpoint)
+    (project / "code.py").write_text("x = ")
+    environment["TABWISE_SERVE_CHECKPOINT"] = checkpoint
+    here = {**environment, "TABWISE_STATE_DIR": "../state"}
+    monkeypatch.chdir(project)
+    assert await tabwise(here, "complete", "code.py:1:5") == 0
+    state = state_of(environment, monkeypatch)
+    mine = hashlib.sha256((tiny_checkpoint / "model.safetensors").read_bytes())
+    assert (state.checkpoint == mine.hexdigest()) is (checkpoint == "./mine")
+    assert psutil.Process(state.pid).cwd() == environment["TABWISE_STATE_DIR"]
 
 
 async def test_a_daemon_that_cannot_start_is_a_status_with_its_reason(

@@ -109,3 +109,17 @@ def test_a_config_of_another_shape_is_refused(folder: Path) -> None:
 def test_an_unknown_name_says_what_was_tried() -> None:
     with pytest.raises(CheckpointError, match="nor a shipped name"):
         resolve_checkpoint("no-such-model")
+
+
+def test_a_bare_name_is_the_shipped_checkpoint_whatever_lies_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("default", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    shipped = resolve_checkpoint("default")
+    assert shipped.is_absolute()
+    assert tmp_path not in shipped.parents
+    for name in ("./default", "default/", "mine"):
+        assert resolve_checkpoint(name) == Path(name)

@@ -28,11 +28,12 @@ from tabwise_server.backends.protocol import (
 from tabwise_server.backends.tabwise import TabwiseBackend
 from tabwise_server.daemon_state import DaemonState, exclusive_lock, read_state
 from tabwise_server.errors import BackendUnavailable, DeadlineExceeded, TabwiseError
-from tabwise_server.settings import BackendSettings, state_folder
+from tabwise_server.settings import BackendSettings, load_leniently, state_folder
 from tabwise_server.wire import CompletionRequest, CompletionResponse
 
 logger = logging.getLogger(__name__)
 
+_OUR_PATHS = ("TABWISE_CONFIG", "TABWISE_STATE_DIR")
 POLL_S = 0.05
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0  # between two failed starts
 
@@ -187,25 +188,41 @@ def client_of(
 def spawn_daemon() -> subprocess.Popen[bytes]:
     """Start `tabwise serve --daemon`, detached, its output in a file.
 
-    -P keeps the current folder off the import path: it is whatever project the editor
-    has open, and must not be able to pass off its own module for ours. An editor that
-    git has started, for a commit's message, says by its environment which repository it
-    is about; the daemon reads others, too.
+    It runs in the state folder, and -P keeps the current folder off the import path:
+    here is whatever project the editor has open, which must not be able to pass off its
+    own module or model for ours, nor be kept busy.
     """
-    command = [sys.executable, "-P", "-m", "tabwise_server", "serve", "--daemon"]
     output = os.open(output_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         return subprocess.Popen(
-            command,
+            _command(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
+            cwd=state_folder(),
+            env=_environment(),
             start_new_session=True,
             creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),
         )
     finally:
         os.close(output)
+
+
+def _command() -> list[str]:
+    """A checkpoint's relative path is one from here; a bare name is a shipped one's."""
+    command = [sys.executable, "-P", "-m", "tabwise_server", "serve", "--daemon"]
+    name = load_leniently()[0].serve.checkpoint
+    if os.path.basename(name) == name:
+        return command
+    return [*command, "--checkpoint", str(Path(name).expanduser().absolute())]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with whole paths. An editor that git has started, for a commit's message,
+    says which repository it is about; the daemon reads others, too."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    paths = {name: kept[name] for name in _OUR_PATHS if kept.get(name)}
+    return kept | {name: str(Path(path).absolute()) for name, path in paths.items()}
 
 
 def process_exists(pid: int) -> bool:
