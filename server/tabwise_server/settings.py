@@ -53,6 +53,7 @@ def upper(text: str) -> str:
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 BACKEND_KINDS = ("tabwise", "openai", "llamacpp")
+LISTS = ("secret_patterns",)  # may be written as a list, too
 
 
 @attrs.frozen(kw_only=True)
@@ -189,31 +190,19 @@ def load_settings(
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     environ: Mapping[str, str] = os.environ,
     file: Path | None = None,
+    only: str | None = None,
 ) -> Settings:
     """Resolve all settings. flags: {section: {option: value}}, None values ignored.
 
     file: a tabwise.toml; by default $TABWISE_CONFIG, then the user's config folder.
+    only: the one section that is wanted; the others keep their defaults, unread.
     Raises SettingsError naming the option, where it stands, and what it should be.
     """
-    layers = [
-        (_read_file(file, environ), "file"),
-        (_read_environment(environ), "environment"),
-        (flags or {}, "flag"),
-    ]
-    sections: dict[str, dict[str, Any]] = {}
-    for layer, source in layers:
-        for section, options in layer.items():
-            if section not in _SECTIONS:
-                raise SettingsError(
-                    f"unknown section [{section}] ({source}); known: "
-                    + ", ".join(_SECTIONS)
-                )
-            for key, value in options.items():
-                if value is None:
-                    continue
-                value = _convert(section, key, value, source)
-                sections.setdefault(section, {})[key] = value
-    return Settings(**{name: _SECTIONS[name](**o) for name, o in sections.items()})
+    found = _read_file(file, environ)
+    settings, complaints = _resolve(found, environ, flags or {}, only)
+    if complaints:
+        raise SettingsError(complaints[0])
+    return settings
 
 
 def load_leniently(
@@ -221,21 +210,34 @@ def load_leniently(
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Settings, list[str]]:
     """As `load_settings`, with the default for what is wrong, and what that is."""
-    settings, complaints = Settings(), []
     try:
-        file = _read_file(None, environ)
+        found, unread = _read_file(None, environ), []
     except SettingsError as error:
-        file, complaints = {}, [str(error)]
-    layers = [(file, "file"), (_read_environment(environ), "environment")]
-    for layer, source in [*layers, (flags or {}, "flag")]:
+        found, unread = {}, [str(error)]
+    settings, complaints = _resolve(found, environ, flags or {})
+    return settings, unread + complaints
+
+
+def _resolve(
+    file: Mapping[str, Any],
+    environ: Mapping[str, str],
+    flags: Mapping[str, Mapping[str, Any]],
+    only: str | None = None,
+) -> tuple[Settings, list[str]]:
+    settings, complaints = Settings(), []
+    environment = _read_environment(environ)
+    layers = ((file, "file"), (environment, "environment"), (flags, "flag"))
+    for layer, source in layers:
         for section, options in layer.items():
             if section not in _SECTIONS:
-                complaints.append(f"unknown section [{section}] ({source})")
-                continue
-            base = getattr(settings, section)
-            base, wrong = override(section, base, options, source)
-            settings = attrs.evolve(settings, **{section: base})
-            complaints += wrong
+                known = ", ".join(_SECTIONS)
+                unknown = f"unknown section [{section}] ({source}); known: {known}"
+                complaints.append(unknown)
+            elif only in (None, section):
+                base = getattr(settings, section)
+                base, wrong = override(section, base, options, source)
+                settings = attrs.evolve(settings, **{section: base})
+                complaints += wrong
     return settings, complaints
 
 
@@ -325,13 +327,19 @@ def _convert(section: str, key: str, value: Any, source: str) -> Any:
         kind = next(a for a in get_args(kind) if a is not type(None))
     kind = get_origin(kind) or kind
     try:
-        return _as(kind, value)
+        return _as(kind, _joined(value) if key in LISTS else value)
     except (TypeError, ValueError, KeyError) as error:
         secret = not getattr(attrs.fields(_SECTIONS[section]), key).repr
         got = "another kind" if secret else repr(value)
         raise SettingsError(
             f"{key} must be {_NAMES[kind]}, got {got} {where}"
         ) from error
+
+
+def _joined(value: Any) -> Any:
+    """A list of texts as one text, as settings hold it."""
+    texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return ", ".join(value) if texts else value
 
 
 _NAMES: Mapping[type, str] = types.MappingProxyType(

@@ -44,7 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     names = [*(name for name, _, _ in _FLAGS), "reuse_port", "daemon"]
     flags = {name: getattr(arguments, name) for name in names}
-    settings = load_settings({"serve": flags})
+    # what is wrong with the editors' options is theirs to tell
+    settings = load_settings({"serve": flags}, only="serve")
     from tabwise_server.serving.run import serve
 
     return serve(settings.serve)

@@ -279,12 +279,11 @@ def _section(options: Any, name: str) -> Any:
 
 
 def _as_settings_hold_them(options: Any) -> Any:
-    """Lists of texts as one text, switches as tables, as settings hold them."""
+    """Switches as tables, as settings hold them."""
     if not isinstance(options, Mapping):
         return options
-    texts = {key: _joined(value) for key, value in options.items()}
-    tables = {key: _with_switches(texts[key]) for key in SCOPES if key in texts}
-    return {**texts, **tables}
+    tables = {key: _with_switches(options[key]) for key in SCOPES if key in options}
+    return {**options, **tables}
 
 
 def _with_switches(options: Any) -> Any:
@@ -301,12 +300,6 @@ def _both(workspace: Options, user: Options) -> Options:
     """The workspace's options for languages, or files, with the user's over them."""
     names = [*workspace, *user]
     return {name: {**workspace.get(name, {}), **user.get(name, {})} for name in names}
-
-
-def _joined(value: Any) -> Any:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
-    return value
 
 
 def _stamp(path: Path | None) -> Stamp:
