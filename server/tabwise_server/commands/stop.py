@@ -9,7 +9,12 @@ import signal
 import time
 
 from tabwise_server.backends.daemon import POLL_S, client_of, process_exists
-from tabwise_server.daemon_state import DaemonState, read_state, remove_state
+from tabwise_server.daemon_state import (
+    DaemonState,
+    exclusive_lock,
+    read_state,
+    remove_state,
+)
 from tabwise_server.errors import TabwiseError
 from tabwise_server.settings import BackendSettings
 
@@ -17,7 +22,11 @@ PATIENCE_S = 15.0  # longer than the daemon takes to finish its requests
 
 
 class StillRunning(TabwiseError):
-    """The daemon did not end in time."""
+    """The daemon did not end in time, or does not even answer."""
+
+    def __init__(self, pid: int, what: str) -> None:
+        kill = "taskkill /F /PID" if os.name == "nt" else "kill -9"
+        super().__init__(f"pid {pid} {what}; end it with: {kill} {pid}")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,16 +46,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def is_ours(state: DaemonState) -> bool:
-    """Whether the process by that id really is the daemon, and not a later one."""
+    """Whether the process by that id really is the daemon, and not a later one.
+
+    Raises StillRunning where a daemon lives and nobody answers: it may be suspended.
+    """
     if not process_exists(state.pid):
         return False
     client = client_of(state, BackendSettings())
     try:
         return (await client.health()).pid == state.pid
-    except TabwiseError:
+    except TabwiseError as error:
+        if isinstance(error.__cause__, TimeoutError) and daemon_lives():
+            raise StillRunning(state.pid, "does not answer") from error
         return False
     finally:
         await client.close()
+
+
+def daemon_lives() -> bool:
+    """Whether some daemon holds the lock; one that is about to end does not."""
+    with exclusive_lock() as free:
+        return not free
 
 
 def end_process(pid: int) -> None:
@@ -55,8 +75,5 @@ def end_process(pid: int) -> None:
     ends = time.monotonic() + PATIENCE_S
     while process_exists(pid):
         if time.monotonic() > ends:
-            raise StillRunning(
-                f"pid {pid} did not end within {PATIENCE_S:g} s; end it with: "
-                f"kill -9 {pid}"
-            )
+            raise StillRunning(pid, f"did not end within {PATIENCE_S:g} s")
         time.sleep(POLL_S)
