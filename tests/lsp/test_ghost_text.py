@@ -85,6 +85,23 @@ async def test_where_nothing_is_to_be_shown_the_answer_is_an_empty_list(
         assert await client.request("textDocument/inlineCompletion", params) == []
 
 
+async def test_a_popup_at_the_same_place_leaves_that_answer_an_empty_list(
+    environment: Env, backend: ScriptedBackend
+) -> None:
+    backend.answer = lambda request: ""
+    backend.gate.clear()
+    async with language_server(environment) as client:
+        client.open(URI, "x = ")
+        params = inline_params(URI, (0, 4))
+        _, ghost = client.ask("textDocument/inlineCompletion", params)
+        await backend.wait_for(lambda: len(backend.requests) == 1)
+        place = {"line": 0, "character": 4}
+        asked = {"textDocument": {"uri": URI}, "position": place}
+        await client.request("textDocument/completion", asked)  # its patience ends
+        backend.gate.set()
+        assert await ghost == []
+
+
 async def test_requests_already_queued_see_the_text_as_it_was(
     environment: Env, backend: ScriptedBackend
 ) -> None:

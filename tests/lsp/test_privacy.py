@@ -58,6 +58,23 @@ async def test_the_users_own_patterns_are_refused_too(
             assert (await client.inline_completion(uri, (0, 4))).text == shown
 
 
+async def test_a_backend_is_told_no_path_but_that_within_the_folder(
+    environment: Env, backend: ScriptedBackend
+) -> None:
+    """However long it is: a Chinese character is nine of a URI's."""
+    folder = "file:///home/someone/secretproject"
+    name = "%E6%96%87" * 40 + ".py"
+    async with language_server(environment, rootUri=folder) as client:
+        for uri in (f"{folder}/deep/{name}", f"{folder}/deep/a.py"):
+            client.open(uri, "x = ")
+            shown = await client.inline_completion(uri, (0, 4))
+            assert shown.text == "suggested()"
+    one, other = backend.requests
+    assert one.path == "deep/" + "文" * 40 + ".py"
+    assert one.session != other.session
+    assert not any(word in repr(one) for word in ("someone", "secretproject", "file:"))
+
+
 async def test_the_log_holds_no_source_text_even_at_debug(
     environment: Env, backend: ScriptedBackend, tmp_path: Any
 ) -> None:

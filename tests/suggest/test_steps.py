@@ -1,6 +1,7 @@
 """Every step alone, by a table of cases, and what holds for all of them together."""
 
 import doctest
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from tabwise_server.suggest import indentation, levels, prompt, repeats, trim
 from tabwise_server.suggest.indentation import IndentStyle, style_at
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.prompt import worth_asking
-from tabwise_server.suggest.repeats import edits_within
+from tabwise_server.suggest.repeats import drop_loop, edits_within
 from tabwise_server.suggest.shape import ShapeOptions, shape, steps_for
 
 
@@ -76,6 +77,7 @@ CASES = [
     ("repeats what stands above", "c\nb", "a\nb\n", "", "c\nb"),
     ("repeats itself", "ab, ab, ab, ab, ab, ", "", "", ""),
     ("repeats itself", "0, 0, 0, 0, 0, 0", "", "", "0, 0, 0, 0, 0, 0"),
+    ("repeats itself", "-- " * 9 + "a", "", "", "-- " * 9 + "a"),
     ("indentation", "a:\n    b", "if c:\n\td\nif ", "", "a:\n\tb"),
     ("indentation", "a(\n    b", "x = 1\n", "", "a(\n    b"),
     ("indentation", "a:\n    b", "if c:\n  d\nif ", "", "a:\n  b"),
@@ -125,6 +127,15 @@ def test_the_middle_of_a_word_is_not_asked_about(
 @given(st.text("abc", max_size=8), st.text("abc", max_size=8), st.integers(0, 5))
 def test_bounded_edits_are_levenshteins(a: str, b: str, most: int) -> None:
     assert edits_within(a, b, most) is (Levenshtein.distance(a, b) <= most)
+
+
+@given(st.text("-1a ", max_size=9), st.integers(2, 5), st.integers(0, 8))
+def test_a_loop_is_a_piece_with_a_letter_four_times(
+    piece: str, times: int, cut: int
+) -> None:
+    text = f"- {piece * times}"[cut:]
+    found = re.search(r"(.{2,60}?[^\W\d].{0,60}?)\1{3,}", text)
+    assert drop_loop(text, Place(prefix="")) == ("" if found else text)
 
 
 PIECES = st.sampled_from(

@@ -148,7 +148,13 @@ export class Server implements vscode.Disposable {
   private async stop(): Promise<void> {
     const client = this.client;
     this.client = undefined;
-    if (client?.isRunning()) await client.dispose();
+    if (!client?.isRunning()) return;
+    try {
+      await client.dispose();
+    } catch (error) {
+      // it hangs; another is started all the same
+      this.output.warn(`The server did not stop: ${String(error)}`);
+    }
   }
 
   private options(): LanguageClientOptions {

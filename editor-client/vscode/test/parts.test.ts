@@ -135,13 +135,13 @@ test("every complaint names a way out", () => {
   assert.match(complaint({ kind: "wrong-setting", path: "/x" }), /\/x.*Correct it/);
 });
 
-test("what an untrusted workspace may not set covers all that is run or sent to", () => {
+test("what an untrusted workspace may not set covers all that is run, sent to or read", () => {
   const { capabilities, contributes } = manifest();
   const restricted: string[] =
     capabilities.untrustedWorkspaces.restrictedConfigurations;
   const settings = Object.keys(contributes.configuration.properties);
   const risky = settings.filter((s) =>
-    /^tabwise\.(client|backend|serve)\.(?!languages)/.test(s),
+    /^tabwise\.((client|backend|serve)\.(?!languages)|remember|secret|skip)/.test(s),
   );
   assert.deepEqual([...restricted].sort(), risky.sort());
 });

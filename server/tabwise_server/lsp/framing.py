@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 MAX_BODY_BYTES = 64_000_000
 MAX_HEADER_BYTES = 16_384
+MAX_DIGITS = 18
 
 
 class Framer:
@@ -56,8 +57,10 @@ def content_length(headers: bytes) -> int | None:
     """The Content-Length among header lines, any case, None if there is none."""
     for line in headers.splitlines():
         name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length" and value.strip().isdigit():
-            return int(value)
+        digits = value.strip()
+        known = digits.isdigit() and len(digits) <= MAX_DIGITS
+        if known and name.strip().lower() == b"content-length":
+            return int(digits)
     return None
 
 

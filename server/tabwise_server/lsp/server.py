@@ -7,7 +7,9 @@ and a `$/tabwise/status` notification, never a pop-up.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -58,6 +60,7 @@ class TabwiseLanguageServer(LanguageServer):
         self.configuration = Configuration(settings, complaints)
         self.opened = Workspace()
         self.sessions: dict[str, Session] = {}
+        self._salt = secrets.token_bytes(16)
         self.reader = Reader()
         self.acceptance = Acceptance()
         self.progress_bar = Progress(self._notify, self._create_progress)
@@ -155,7 +158,8 @@ class TabwiseLanguageServer(LanguageServer):
         path = path_of(item.uri)
         document = Document(item.text, encoding, path, item.language_id)
         self.opened.open(item.uri, document)
-        self.sessions[item.uri] = Session(item.uri, self.backend, self.status.took)
+        name = self._session_name(item.uri)
+        self.sessions[item.uri] = Session(name, self.backend, self.status.took)
 
     def close_document(self, uri: str) -> None:
         self.opened.close(uri)
@@ -215,8 +219,15 @@ class TabwiseLanguageServer(LanguageServer):
         document, session = self.opened.documents[uri], self.sessions[uri]
         changes = document.changes
         found = await session.suggest(question, patience_ms)
-        moot = not found and session.newest is not question
+        newest = session.newest or question
+        moot = not found and newest.place != question.place
         return None if moot or document.changes != changes else found
+
+    def _session_name(self, uri: str) -> str:
+        """What a document is called to backends: of one length however long its path,
+        which nobody learns from it."""
+        name = hashlib.blake2b(uri.encode(), key=self._salt, digest_size=16)
+        return name.hexdigest()
 
     @property
     def _is_local(self) -> bool:

@@ -3,7 +3,7 @@ itself, and of what was turned down. Each is a pure function."""
 
 from __future__ import annotations
 
-import re
+import operator
 from collections.abc import Iterator, Sequence
 
 from tabwise_server.suggest.brackets import CLOSERS, stray_closer
@@ -11,7 +11,9 @@ from tabwise_server.suggest.place import Place
 
 LINES_BELOW = 3  # that a suggestion's first line is compared with
 NEAR_SHARE = 0.05  # edits in a line's length that still make it the same line
-_LOOP = re.compile(r"(?s)(.{2,60}?[^\W\d].{0,60}?)\1{3,}")
+# Of a piece that is said again and again: characters, and how many may stand before a
+# letter in it and behind that letter.
+PIECE_CHARS, BESIDE_LETTER = range(3, 122), 60
 
 
 def whole_line(place: Place, text: str) -> str:
@@ -66,7 +68,9 @@ def drop_repeated_previous(text: str, place: Place) -> str:
 
 def drop_loop(text: str, place: Place) -> str:
     """Nothing where the model runs in circles: one piece four times in a row."""
-    return "" if _LOOP.search(text) else text
+    letters = bytes(map(_is_letter, text))
+    lengths = range(PIECE_CHARS.start, min(PIECE_CHARS.stop, len(text) // 4 + 1))
+    return "" if any(_circles(text, letters, n) for n in lengths) else text
 
 
 def drop_rejected(text: str, place: Place, rejected: Sequence[str]) -> str:
@@ -101,6 +105,26 @@ def edits_within(a: str, b: str, most: int) -> bool:
             return False
         row = new
     return row.get(len(b), most + 1) <= most
+
+
+def _circles(text: str, letters: bytes, length: int) -> bool:
+    """Whether a piece of `length` with a letter behind its second character stands four
+    times in a row. letters: 1 for each character that is one."""
+    same = bytes(map(operator.eq, text, text[length:]))
+    thrice = b"\1" * (3 * length)
+    first = max(2, length - 1 - BESIDE_LETTER)
+    last = min(BESIDE_LETTER, length - 1)
+    start = same.find(thrice)
+    while start >= 0:
+        letter = letters.find(1, start + first)
+        if letter <= start + last:
+            return letter >= 0
+        start = same.find(thrice, letter - last)
+    return False
+
+
+def _is_letter(char: str) -> bool:
+    return (char.isalnum() or char == "_") and not char.isdecimal()
 
 
 def _is_same(line: str, below: str) -> bool:
