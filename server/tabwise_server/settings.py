@@ -54,6 +54,7 @@ def upper(text: str) -> str:
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 BACKEND_KINDS = ("tabwise", "openai", "llamacpp")
 LISTS = ("secret_patterns",)  # may be written as a list, too
+SCOPES = ("languages", "files")  # hold the options of [lsp] again, by name
 
 
 @attrs.frozen(kw_only=True)
@@ -262,6 +263,9 @@ def override(section: str, base: T, options: Any, source: str) -> tuple[T, list[
         if value is None:
             continue
         key = option_name(name)
+        if key in SCOPES and isinstance(value, Mapping):
+            value, wrong = _tables(key, value, source)
+            complaints += wrong
         try:
             converted = _convert(section, key, value, source)
             base = attrs.evolve(base, **{key: converted})  # type: ignore[misc]
@@ -269,6 +273,28 @@ def override(section: str, base: T, options: Any, source: str) -> tuple[T, list[
             text = str(error)
             complaints.append(text if source in text else f"{text} ({source})")
     return base, complaints
+
+
+def _tables(
+    key: str, scopes: Mapping[str, Any], source: str
+) -> tuple[Options, list[str]]:
+    """Of each scope its table, which a switch is short for; and what is no table.
+
+    >>> _tables("languages", {"go": False, "c": 3}, "file")[0]
+    {'go': {'enabled': False}}
+    """
+    switched = {
+        name: {"enabled": value} if isinstance(value, bool) else value
+        for name, value in scopes.items()
+        if value is not None and value != []  # as Lua writes an empty table
+    }
+    wrong = [
+        f"{key}.{name} must be a table, true or false, got {value!r} ({source})"
+        for name, value in switched.items()
+        if not isinstance(value, Mapping)
+    ]
+    tables = {n: dict(v) for n, v in switched.items() if isinstance(v, Mapping)}
+    return tables, wrong
 
 
 _SECTIONS: Mapping[str, type] = types.MappingProxyType(

@@ -11,7 +11,7 @@ from support.language_server import URI, language_server
 from support.scripted_backend import ScriptedBackend, scripted_backend
 from tabwise_server.bench.client import LspClient
 from tabwise_server.lsp.configuration import Configuration
-from tabwise_server.settings import LspSettings, Settings
+from tabwise_server.settings import LspSettings, Settings, load_leniently
 
 Env = dict[str, str]
 
@@ -222,6 +222,26 @@ def test_what_the_user_says_of_a_language_stays_beside_what_the_workspace_says(
     assert (settings.enabled, settings.max_new_tokens) == (False, 5)
     assert configuration.lsp(tmp_path, "go").enabled is False
     assert configuration.lsp(tmp_path, "rust").enabled is True
+
+
+def test_a_switch_and_what_is_no_table_stand_beside_what_the_workspace_says(
+    tmp_path: Path,
+) -> None:
+    text = "[lsp.languages]\npython = {max_new_tokens = 5}\nc = {level = 'eager'}\n"
+    (tmp_path / "tabwise.toml").write_text(text + "rust = 'on'\n")
+    user = tmp_path / "user.toml"
+    user.write_text("[lsp.languages]\npython = false\ngo = false\nc = 3\n")
+    settings, wrong = load_leniently(environ={"TABWISE_CONFIG": str(user)})
+    configuration = Configuration(settings, wrong)
+    python = resolved(tmp_path, configuration)
+    assert (python.enabled, python.max_new_tokens) == (False, 5)
+    assert configuration.lsp(tmp_path, "go").enabled is False
+    assert configuration.lsp(tmp_path, "c").level == "eager"
+    said = "must be a table, true or false"
+    assert [text.partition(", got")[0] for text in configuration.take_complaints()] == [
+        f"languages.c {said}",
+        f"languages.rust {said}",
+    ]
 
 
 def test_an_untrusted_workspace_sets_nothing(tmp_path: Path) -> None:

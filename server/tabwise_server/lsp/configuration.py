@@ -21,6 +21,7 @@ import attrs
 
 from tabwise_server.errors import SettingsError
 from tabwise_server.settings import (
+    SCOPES,
     BackendSettings,
     LspSettings,
     Options,
@@ -43,8 +44,6 @@ NOT_FOR_WORKSPACES = ("trusted", "log_file", "log_level")
 # could keep less.
 PRIVATE = ("secret_patterns", "skip_ignored", "remember_workspace")
 NOT_FOR_SCOPES = (*NOT_FOR_WORKSPACES, *PRIVATE)
-
-SCOPES = ("languages", "files")
 
 Stamp = tuple[int, int] | None  # a file's time and size
 
@@ -150,7 +149,6 @@ class Configuration:
         self, settings: LspSettings, layers: list[tuple[Any, str]]
     ) -> LspSettings:
         for options, source in layers:
-            options = _as_settings_hold_them(options)
             settings, complaints = override("lsp", settings, options, source)
             self._complain(complaints)
         return settings
@@ -190,8 +188,9 @@ class Configuration:
             elif key in SCOPES and isinstance(value, Mapping):
                 kept[key] = {
                     scope: self._without_refused(inner, file, NOT_FOR_SCOPES)
-                    for scope, inner in (_with_switches(value) or {}).items()
                     if isinstance(inner, Mapping)
+                    else inner
+                    for scope, inner in value.items()
                 }
             else:
                 kept[key] = value
@@ -276,24 +275,6 @@ def _section(options: Any, name: str) -> Any:
     top = {k: v for k, v in options.items() if k not in sections}
     inner = options.get("lsp")
     return {**top, **(inner if isinstance(inner, Mapping) else {})}
-
-
-def _as_settings_hold_them(options: Any) -> Any:
-    """Switches as tables, as settings hold them."""
-    if not isinstance(options, Mapping):
-        return options
-    tables = {key: _with_switches(options[key]) for key in SCOPES if key in options}
-    return {**options, **tables}
-
-
-def _with_switches(options: Any) -> Any:
-    """`{"python": false}` for `{"python": {"enabled": false}}`, as editors have it."""
-    if not isinstance(options, Mapping):
-        return options
-    return {
-        name: {"enabled": value} if isinstance(value, bool) else value
-        for name, value in options.items()
-    }
 
 
 def _both(workspace: Options, user: Options) -> Options:
