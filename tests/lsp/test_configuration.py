@@ -209,6 +209,58 @@ def test_a_workspace_cannot_loosen_what_the_user_set(tmp_path: Path, text: str) 
     assert configuration.backend().url is None
 
 
+OFF = {"enabled": False}
+
+
+@pytest.mark.parametrize(
+    ("user", "editor"),
+    [
+        (LspSettings(enabled=False), {}),
+        (LspSettings(), OFF),
+        (LspSettings(languages={"python": OFF}), {}),
+        (LspSettings(files={"*.py": OFF}), {}),
+        (LspSettings(), {"languages": {"python": False}}),
+        (LspSettings(), {"files": {"src/": False}}),
+    ],
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[lsp]\nenabled = true\n",
+        "[lsp.languages]\npython = true\n",
+        "[lsp.files]\n'*.py' = true\n",
+        "[lsp.files]\n'*.py' = {}\n'a.*' = true\n'src/' = true\n",
+    ],
+)
+def test_a_workspace_cannot_switch_on_what_is_off(
+    tmp_path: Path, user: LspSettings, editor: dict[str, Any], text: str
+) -> None:
+    (tmp_path / "tabwise.toml").write_text(text)
+    for initial, pushed in ((editor, {}), ({}, editor)):
+        configuration = Configuration(Settings(lsp=user))
+        configuration.initialize(initial)
+        configuration.push(pushed, {})
+        assert not resolved(tmp_path, configuration).enabled
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[lsp]\nenabled = false", "[lsp]\nlanguages.python = false\nfiles.'*' = {}"],
+)
+def test_a_workspace_may_switch_off_what_is_on(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tabwise.toml").write_text(text)
+    assert not resolved(tmp_path).enabled
+
+
+def test_what_the_user_says_of_files_comes_after_what_the_workspace_says(
+    tmp_path: Path,
+) -> None:
+    text = "[lsp.files]\n'*.py' = {level = 'eager'}\n'a.*' = {level = 'eager'}\n"
+    (tmp_path / "tabwise.toml").write_text(text)
+    user = LspSettings(files={"*.py": {"level": "quiet"}})
+    assert resolved(tmp_path, Configuration(Settings(lsp=user))).level == "quiet"
+
+
 def test_what_the_user_says_of_a_language_stays_beside_what_the_workspace_says(
     tmp_path: Path,
 ) -> None:

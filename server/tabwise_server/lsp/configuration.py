@@ -140,10 +140,14 @@ class Configuration:
         if folder is not None and folder in self._folders:
             section = _section(self._folders[folder], "lsp")
             editor.append((section, f"editor, {folder}"))
-        trusted = self._overlay(settings, editor).trusted
-        if folder is not None and trusted:
-            settings = self._with_files(settings, folder)
-        return self._narrow(self._overlay(settings, editor), language, path)
+        users = self._overlay(settings, editor)
+        narrowed = self._narrow(users, language, path)
+        if folder is None or not users.trusted:
+            return narrowed
+        settings = self._overlay(self._with_files(settings, folder), editor)
+        with_files = self._narrow(settings, language, path)
+        enabled = narrowed.enabled and with_files.enabled  # what is off stays off
+        return attrs.evolve(with_files, enabled=enabled)
 
     def _overlay(
         self, settings: LspSettings, layers: list[tuple[Any, str]]
@@ -164,16 +168,14 @@ class Configuration:
                 file_path = folder / name
                 options = self._without_refused(options, file_path, NOT_FOR_WORKSPACES)
             settings = self._overlay(settings, [(options, str(folder / name))])
-        theirs = settings if user.enabled else user  # what is off stays off
         patterns = [*patterns_of(user), *patterns_of(settings)]
         return attrs.evolve(
             settings,
-            enabled=user.enabled and settings.enabled,
             skip_ignored=user.skip_ignored or settings.skip_ignored,
             remember_workspace=user.remember_workspace and settings.remember_workspace,
             secret_patterns=", ".join(dict.fromkeys(patterns)),
-            languages=_both(theirs.languages, user.languages),
-            files=_both(theirs.files, user.files),
+            languages=_both(settings.languages, user.languages),
+            files=_both(settings.files, user.files),
         )
 
     def _without_refused(
@@ -278,8 +280,9 @@ def _section(options: Any, name: str) -> Any:
 
 
 def _both(workspace: Options, user: Options) -> Options:
-    """The workspace's options for languages, or files, with the user's over them."""
-    names = [*workspace, *user]
+    """The workspace's options for languages, or files, with the user's over them, and
+    after them: the later pattern of a file wins."""
+    names = [*(name for name in workspace if name not in user), *user]
     return {name: {**workspace.get(name, {}), **user.get(name, {})} for name in names}
 
 
