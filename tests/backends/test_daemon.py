@@ -4,18 +4,28 @@ import argparse
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from support.scripted_backend import ScriptedBackend, scripted_backend
+from tabwise_server.backends import daemon
 from tabwise_server.commands import stop
 from tabwise_server.daemon_state import (
     DaemonState,
     exclusive_lock,
     read_state,
+    state_file,
     write_state,
 )
+from tabwise_server.errors import BadRequest
+from tabwise_server.settings import BackendSettings
+from tabwise_server.wire import CompletionRequest
+
+REQUEST = CompletionRequest(prefix="x = ")
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +35,27 @@ def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def state_at(port: int) -> DaemonState:
-    """Of a daemon in a process that lives: this one."""
+def state_at(port: int, pid: int | None = None) -> DaemonState:
+    """Of a daemon in a process that lives: this one, if it is not named."""
+    pid = pid or os.getpid()
     return DaemonState(
-        pid=os.getpid(), port=port, token="t", started=0.0, version="0", checkpoint="c"
+        pid=pid, port=port, token="t", started=0.0, version="0", checkpoint="c"
     )
+
+
+def enthrone(scripted: ScriptedBackend, pid: int | None = None) -> None:
+    """Make it the running daemon."""
+    state = state_at(int(scripted.url.rpartition(":")[2]), pid)
+    scripted.says["pid"] = state.pid
+    write_state(state)
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives until the test ends it."""
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as running:
+        yield running
 
 
 @contextlib.asynccontextmanager
@@ -59,3 +85,59 @@ async def test_stop_forgets_a_daemon_that_does_not_answer_only_if_it_is_gone(
                 assert await stopping == 0
     assert (read_state() is not None) is lives
     assert ("no daemon is running" in capsys.readouterr().out) is not lives
+
+
+@pytest.mark.parametrize(
+    ("happens", "sent"),
+    [
+        ("its file is gone", 0),
+        ("another stands there", 0),
+        ("its process is gone", 0),
+        (302, 1),
+        (401, 1),
+        (404, 1),
+    ],
+)
+async def test_a_stranger_on_an_ended_daemons_port_is_not_asked_again(
+    scripted: ScriptedBackend,
+    process: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    happens: str | int,
+    sent: int,
+) -> None:
+    """What happens: what is seen of the end, or the stranger's status."""
+    backend = daemon.DaemonBackend(BackendSettings())
+    async with scripted_backend() as successor:
+
+        def start() -> subprocess.Popen[bytes]:
+            enthrone(successor)
+            return process
+
+        monkeypatch.setattr(daemon, "spawn_daemon", start)
+        enthrone(scripted, process.pid)
+        await backend.complete(REQUEST)
+        scripted.says["pid"] = 0
+        if happens == "its file is gone":
+            state_file().unlink()
+        elif happens == "another stands there":
+            enthrone(successor)
+        elif happens == "its process is gone":
+            process.communicate()
+        else:
+            scripted.status = int(happens)
+        for _ in range(2):
+            await backend.complete(REQUEST)
+        await backend.close()
+        assert (len(scripted.requests), len(successor.requests)) == (1 + sent, 2)
+
+
+async def test_what_our_own_daemon_refuses_is_refused(
+    scripted: ScriptedBackend,
+) -> None:
+    enthrone(scripted)
+    scripted.status = 422
+    backend = daemon.DaemonBackend(BackendSettings())
+    with pytest.raises(BadRequest):
+        await backend.complete(REQUEST)
+    assert len(scripted.requests) == 1
+    await backend.close()

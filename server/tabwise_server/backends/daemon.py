@@ -2,7 +2,8 @@
 
 The running daemon stands in a state file. Whoever finds none starts one under a lock,
 so that ten editors starting together end with one. A daemon that died is noticed by
-its broken connection and started again, once, within the request's deadline.
+the state file, by its process or by its broken connection, before anybody else on its
+port is sent code, and started again, once, within the request's deadline.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ from tabwise_server.backends.protocol import (
 )
 from tabwise_server.backends.tabwise import TabwiseBackend
 from tabwise_server.daemon_state import DaemonState, exclusive_lock, read_state
-from tabwise_server.errors import BackendUnavailable, DeadlineExceeded, TabwiseError
+from tabwise_server.errors import (
+    BackendUnavailable,
+    DeadlineExceeded,
+    Overloaded,
+    TabwiseError,
+)
 from tabwise_server.settings import BackendSettings, load_leniently, state_folder
 from tabwise_server.wire import CompletionRequest, CompletionResponse
 
@@ -36,6 +42,28 @@ logger = logging.getLogger(__name__)
 _OUR_PATHS = ("TABWISE_CONFIG", "TABWISE_STATE_DIR")
 POLL_S = 0.05
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0  # between two failed starts
+
+
+@attrs.frozen
+class Daemon:
+    """A daemon that was ready when it was found, and a client of it."""
+
+    state: DaemonState
+    client: TabwiseBackend
+
+    def stands(self) -> bool:
+        """Whether it is the running one still, as far as can be told unasked. Where it
+        is not, its port may be anybody's."""
+        return read_state() == self.state and process_exists(self.state.pid)
+
+    async def health(self) -> Health | None:
+        """None where somebody else answers, or nobody."""
+        try:
+            health = await self.client.health()
+        except TabwiseError as error:
+            logger.debug("daemon %d: %s", self.state.pid, error)
+            return None
+        return health if health.pid == self.state.pid else None
 
 
 class DaemonBackend:
@@ -48,8 +76,9 @@ class DaemonBackend:
     ) -> None:
         self._settings = settings
         self._on_status = on_status
-        self._client: TabwiseBackend | None = None
-        self._finding: asyncio.Task[TabwiseBackend] | None = None
+        self._daemon: Daemon | None = None
+        self._left: list[TabwiseBackend] = []  # they may have requests under way
+        self._finding: asyncio.Task[Daemon] | None = None
         self._pause_s = FIRST_PAUSE_S
         self._next_try = 0.0
         self._process: subprocess.Popen[bytes] | None = None  # kept to be reaped
@@ -62,34 +91,45 @@ class DaemonBackend:
             logger.warning("no daemon: %s", error)
 
     async def complete(self, request: CompletionRequest) -> CompletionResponse:
-        """As Backend.complete; a lost daemon is started again and asked once more."""
+        """As Backend.complete; where the daemon is gone, even if somebody else listens
+        on its port, another is found or started and asked."""
         ends = time.monotonic() + (request.deadline_ms or 60_000.0) / 1000
-        client = await self._connect(ends - time.monotonic())
+        daemon = await self._connect(ends - time.monotonic())
         try:
-            return await client.complete(_due(request, ends))
+            return await daemon.client.complete(_due(request, ends))
+        except (DeadlineExceeded, Overloaded):
+            raise
         except ConnectionLost:
-            await self._forget(client)
-        client = await self._connect(ends - time.monotonic())
-        return await client.complete(_due(request, ends))
+            self._forget(daemon)
+        except TabwiseError:
+            if await daemon.health():
+                raise
+            self._forget(daemon)
+        daemon = await self._connect(ends - time.monotonic())
+        return await daemon.client.complete(_due(request, ends))
 
     async def health(self) -> Health:
-        client = await self._connect(self._settings.start_timeout_s)
-        return await client.health()
+        daemon = await self._connect(self._settings.start_timeout_s)
+        return await daemon.client.health()
 
     async def close(self) -> None:
         """Leave the daemon running, for others and for later."""
         if self._finding is not None:
             self._finding.cancel()
-        if self._client is not None:
-            await self._client.close()
+        if self._daemon is not None:
+            self._forget(self._daemon)
+        for client in self._left:
+            await client.close()
 
-    async def _connect(self, patience_s: float) -> TabwiseBackend:
-        """The client of a ready daemon, or BackendUnavailable after `patience_s`.
+    async def _connect(self, patience_s: float) -> Daemon:
+        """A ready daemon, or BackendUnavailable after `patience_s`.
 
         Looking and starting go on for the next caller.
         """
-        if self._client is not None:
-            return self._client
+        if self._daemon is not None:
+            if self._daemon.stands():
+                return self._daemon
+            self._forget(self._daemon)
         if self._finding is None:
             if time.monotonic() < self._next_try:
                 raise BackendUnavailable("the daemon did not start; waiting a while")
@@ -102,13 +142,13 @@ class DaemonBackend:
             raise BackendUnavailable("the daemon is starting")
         return finding.result()
 
-    def _found(self, task: asyncio.Task[TabwiseBackend]) -> None:
+    def _found(self, task: asyncio.Task[Daemon]) -> None:
         self._finding = None
         if task.cancelled():
             return
         error = task.exception()
         if error is None:
-            self._client = task.result()
+            self._daemon = task.result()
             self._pause_s, self._next_try = FIRST_PAUSE_S, 0.0
             self._on_status(Status("ready"))
             return
@@ -116,17 +156,17 @@ class DaemonBackend:
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
         self._on_status(Status("offline", str(error)))
 
-    async def _forget(self, client: TabwiseBackend) -> None:
-        if self._client is client:
-            self._client = None
-        await client.close()
+    def _forget(self, daemon: Daemon) -> None:
+        if self._daemon is daemon:
+            self._daemon = None
+            self._left.append(daemon.client)
 
-    async def _find_or_start(self) -> TabwiseBackend:
+    async def _find_or_start(self) -> Daemon:
         ends = time.monotonic() + self._settings.start_timeout_s
         while time.monotonic() < ends:
-            client = await find_daemon(self._settings, self._on_status)
-            if client is not None:
-                return client
+            daemon = await find_daemon(self._settings, self._on_status)
+            if daemon is not None:
+                return daemon
             with exclusive_lock("spawn.lock") as mine:
                 if mine:
                     return await self._start_one(ends)
@@ -135,17 +175,17 @@ class DaemonBackend:
             f"no daemon after {self._settings.start_timeout_s:g} s; run: tabwise doctor"
         )
 
-    async def _start_one(self, ends: float) -> TabwiseBackend:
+    async def _start_one(self, ends: float) -> Daemon:
         """Start a daemon and wait until it serves; the caller holds the lock."""
-        client = await find_daemon(self._settings, self._on_status)
-        if client is not None:
-            return client
+        daemon = await find_daemon(self._settings, self._on_status)
+        if daemon is not None:
+            return daemon
         process = self._process = spawn_daemon()
         logger.info("started the daemon, pid %d", process.pid)
         while time.monotonic() < ends:
-            client = await find_daemon(self._settings, self._on_status)
-            if client is not None:
-                return client
+            daemon = await find_daemon(self._settings, self._on_status)
+            if daemon is not None:
+                return daemon
             if process.poll():  # status 0: another daemon lives, and is loading
                 raise BackendUnavailable(
                     f"the daemon ended with status {process.returncode}: "
@@ -157,23 +197,20 @@ class DaemonBackend:
 
 async def find_daemon(
     settings: BackendSettings, on_status: StatusListener = ignore_status
-) -> TabwiseBackend | None:
-    """A client of the running daemon if it is ready to serve, else None."""
+) -> Daemon | None:
+    """The running daemon if it is ready to serve, else None."""
     state = read_state()
     if state is None or not process_exists(state.pid):
         return None
-    client = client_of(state, settings, on_status)
+    daemon = Daemon(state, client_of(state, settings, on_status))
+    found = False
     try:
-        health = await client.health()
-        if health.ready and health.pid == state.pid:
-            return client
-    except TabwiseError as error:
-        logger.debug("daemon %d: %s", state.pid, error)
-    except asyncio.CancelledError:
-        await client.close()
-        raise
-    await client.close()
-    return None
+        health = await daemon.health()
+        found = health is not None and health.ready
+    finally:
+        if not found:
+            await daemon.client.close()
+    return daemon if found else None
 
 
 def client_of(
