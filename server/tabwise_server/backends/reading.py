@@ -75,7 +75,7 @@ def _event(value: bytes, response: aiohttp.ClientResponse) -> dict[str, Any]:
         ) from error
     if not isinstance(event, dict):
         raise BackendUnavailable(f"{response.url.origin()} sent an event of no object")
-    if "error" in event:
+    if event.get("error"):
         said = message_of(value) or "it failed"
         raise BackendUnavailable(f"{response.url.origin()}: {said}")
     return event
