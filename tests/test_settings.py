@@ -52,3 +52,24 @@ def test_what_is_wrong_with_the_backends_own_options_stops_it(
 ) -> None:
     with pytest.raises(SettingsError, match=said):
         loaded(tmp_path, text, only="serve")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("max_new_tokens", "0", "1..512, got 0"),
+        ("max_new_tokens", "513", "1..512, got 513"),
+        ("deadline_ms", "0", "1..3600000, got 0"),
+        ("deadline_ms", "nan", "1..3600000, got nan"),
+        ("completion_deadline_ms", "inf", "1..3600000, got inf"),
+        ("min_confidence", "2", "0..1, got 2"),
+        ("min_confidence", "-0.1", "0..1, got -0.1"),
+        ("max_prefix_chars", "-5", "at least 0, got -5"),
+        ("max_suffix_chars", "-1", "at least 0, got -1"),
+    ],
+)
+def test_an_option_that_no_request_may_have_is_named(
+    tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{option} must be {said}"):
+        loaded(tmp_path, f"[lsp]\n{option} = {value}\n")

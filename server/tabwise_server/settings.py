@@ -19,6 +19,7 @@ import attrs
 import platformdirs
 
 from tabwise_server.errors import SettingsError
+from tabwise_server.wire import MAX_DEADLINE_MS, MAX_NEW_TOKENS
 
 T = TypeVar("T")
 Options = dict[str, dict[str, Any]]
@@ -32,6 +33,16 @@ def at_least(low: float) -> Any:
             raise SettingsError(
                 f"{attribute.name} must be at least {low:g}, got {value}"
             )
+
+    return check
+
+
+def within(low: float, high: float) -> Any:
+    """An attrs validator: None, or low <= value <= high. Raises SettingsError."""
+
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not low <= value <= high:
+            raise SettingsError(f"{attribute.name} must be {low}..{high}, got {value}")
 
     return check
 
@@ -127,11 +138,17 @@ class LspSettings:
     """[lsp]: the language server."""
 
     enabled: bool = True
-    deadline_ms: float = 2_000.0  # after it, an answer is no longer wanted
-    completion_deadline_ms: float = 100.0  # for the popup, which others' items wait in
-    max_prefix_chars: int = 24_000
-    max_suffix_chars: int = 6_000
-    max_new_tokens: int = 48
+    # after it, an answer is no longer wanted
+    deadline_ms: float = attrs.field(
+        default=2_000.0, validator=within(1, MAX_DEADLINE_MS)
+    )
+    # for the popup, which others' items wait in
+    completion_deadline_ms: float = attrs.field(
+        default=100.0, validator=within(1, MAX_DEADLINE_MS)
+    )
+    max_prefix_chars: int = attrs.field(default=24_000, validator=at_least(0))
+    max_suffix_chars: int = attrs.field(default=6_000, validator=at_least(0))
+    max_new_tokens: int = attrs.field(default=48, validator=within(1, MAX_NEW_TOKENS))
     # of pieces of other open files; None: as the backend's model is known to use
     context_chars: int | None = attrs.field(default=None, validator=at_least(0))
     # how sure the model must be: quiet, balanced or eager (docs/suggestions.md)
@@ -139,7 +156,7 @@ class LspSettings:
         default="balanced", validator=one_of(("quiet", "balanced", "eager"))
     )
     # overrides level: exp(mean log-probability) below which nothing shows, 0..1
-    min_confidence: float | None = None
+    min_confidence: float | None = attrs.field(default=None, validator=within(0, 1))
     # let the local daemon copy from the workspace's other Python files, too
     remember_workspace: bool = True
     # ask for the next line while one is shown; None: of the local daemon alone
