@@ -17,6 +17,8 @@ import attrs
 
 from tabwise_server.settings import state_folder
 
+Stamp = tuple[int, int] | None  # a file's time and inode
+
 
 @attrs.frozen(kw_only=True)
 class DaemonState:
@@ -44,6 +46,15 @@ def read_state() -> DaemonState | None:
         return DaemonState(**json.loads(state_file().read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def stamp_of(file: Path) -> Stamp:
+    """Another one after each `write_state`, None for no file."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def write_state(state: DaemonState) -> None:

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -26,35 +25,47 @@ from tabwise_server.backends.protocol import (
     StatusListener,
     ignore_status,
 )
+from tabwise_server.backends.spawning import last_words, spawn_daemon
 from tabwise_server.backends.tabwise import TabwiseBackend
-from tabwise_server.daemon_state import DaemonState, exclusive_lock, read_state
+from tabwise_server.daemon_state import (
+    DaemonState,
+    Stamp,
+    exclusive_lock,
+    read_state,
+    stamp_of,
+    state_file,
+)
 from tabwise_server.errors import (
     BackendUnavailable,
     DeadlineExceeded,
     Overloaded,
     TabwiseError,
 )
-from tabwise_server.settings import BackendSettings, load_leniently, state_folder
+from tabwise_server.settings import BackendSettings
 from tabwise_server.wire import CompletionRequest, CompletionResponse
 
 logger = logging.getLogger(__name__)
 
-_OUR_PATHS = ("TABWISE_CONFIG", "TABWISE_STATE_DIR")
 POLL_S = 0.05
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0  # between two failed starts
 
 
 @attrs.frozen
 class Daemon:
-    """A daemon that was ready when it was found, and a client of it."""
+    """A daemon that was ready when it was found, and a client of it.
 
+    file, stamp: the state file, as it was then.
+    """
+
+    file: Path
+    stamp: Stamp
     state: DaemonState
     client: TabwiseBackend
 
     def stands(self) -> bool:
-        """Whether it is the running one still, as far as can be told unasked. Where it
-        is not, its port may be anybody's."""
-        return read_state() == self.state and process_exists(self.state.pid)
+        """Whether it is the running one still, as far as can be told unasked and within
+        microseconds, for each keystroke. Where it is not, its port may be anybody's."""
+        return stamp_of(self.file) == self.stamp and has_process(self.state.pid)
 
     async def health(self) -> Health | None:
         """None where somebody else answers, or nobody."""
@@ -127,6 +138,8 @@ class DaemonBackend:
         Looking and starting go on for the next caller.
         """
         if self._daemon is not None:
+            if self._process is not None:
+                self._process.poll()  # a child that ended is a process until then
             if self._daemon.stands():
                 return self._daemon
             self._forget(self._daemon)
@@ -199,10 +212,12 @@ async def find_daemon(
     settings: BackendSettings, on_status: StatusListener = ignore_status
 ) -> Daemon | None:
     """The running daemon if it is ready to serve, else None."""
+    file = state_file()
+    stamp = stamp_of(file)
     state = read_state()
     if state is None or not process_exists(state.pid):
         return None
-    daemon = Daemon(state, client_of(state, settings, on_status))
+    daemon = Daemon(file, stamp, state, client_of(state, settings, on_status))
     found = False
     try:
         health = await daemon.health()
@@ -222,48 +237,13 @@ def client_of(
     return TabwiseBackend(endpoint, on_status)
 
 
-def spawn_daemon() -> subprocess.Popen[bytes]:
-    """Start `tabwise serve --daemon`, detached, its output in a file.
-
-    It runs in the state folder, and -P keeps the current folder off the import path:
-    here is whatever project the editor has open, which must not be able to pass off its
-    own module or model for ours, nor be kept busy.
-    """
-    output = os.open(output_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        return subprocess.Popen(
-            _command(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=state_folder(),
-            env=_environment(),
-            start_new_session=True,
-            creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),
-        )
-    finally:
-        os.close(output)
-
-
-def _command() -> list[str]:
-    """A checkpoint's relative path is one from here; a bare name is a shipped one's."""
-    command = [sys.executable, "-P", "-m", "tabwise_server", "serve", "--daemon"]
-    name = load_leniently()[0].serve.checkpoint
-    if os.path.basename(name) == name:
-        return command
-    return [*command, "--checkpoint", str(Path(name).expanduser().absolute())]
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with whole paths. An editor that git has started, for a commit's message,
-    says which repository it is about; the daemon reads others, too."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    paths = {name: kept[name] for name in _OUR_PATHS if kept.get(name)}
-    return kept | {name: str(Path(path).absolute()) for name, path in paths.items()}
-
-
 def process_exists(pid: int) -> bool:
     """Whether a process by this id runs (on Windows, /health alone decides)."""
+    return has_process(pid) and not _is_zombie(pid)
+
+
+def has_process(pid: int) -> bool:
+    """As `process_exists`, but for one that has ended and not been waited for."""
     if os.name == "nt":
         return True
     try:
@@ -271,22 +251,8 @@ def process_exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def output_file() -> Path:
-    """What the daemon says before its own log is open, or in place of it."""
-    return state_folder() / "daemon.out"
-
-
-def last_words() -> str:
-    """The last line of the daemon's output, "" for none."""
-    try:
-        text = output_file().read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-    return text.rpartition("\n")[2]
+        pass  # another user's
+    return True
 
 
 def _is_zombie(pid: int) -> bool:

@@ -17,8 +17,9 @@ import platformdirs
 
 from tabwise_server import __version__
 from tabwise_server.backends.choose import open_clients
-from tabwise_server.backends.daemon import client_of, last_words, process_exists
+from tabwise_server.backends.daemon import client_of, process_exists
 from tabwise_server.backends.protocol import Backend
+from tabwise_server.backends.spawning import last_words
 from tabwise_server.commands import doctor_privacy
 from tabwise_server.daemon_state import read_state
 from tabwise_server.errors import SettingsError, TabwiseError, Unauthorized
