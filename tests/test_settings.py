@@ -8,13 +8,18 @@ import pytest
 from tabwise_server.commands import serve
 from tabwise_server.errors import SettingsError
 from tabwise_server.serving import run
-from tabwise_server.settings import ServeSettings, Settings, load_settings
+from tabwise_server.settings import (
+    ServeSettings,
+    Settings,
+    load_leniently,
+    load_settings,
+)
 
 
-def loaded(folder: Path, text: str, only: str | None = None) -> Settings:
+def loaded(folder: Path, text: str | bytes, only: str | None = None) -> Settings:
     """What a tabwise.toml says, with nothing over it."""
     file = folder / "tabwise.toml"
-    file.write_text(text)
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
     return load_settings(environ={}, file=file, only=only)
 
 
@@ -73,3 +78,29 @@ def test_an_option_that_no_request_may_have_is_named(
 ) -> None:
     with pytest.raises(SettingsError, match=f"^{option} must be {said}"):
         loaded(tmp_path, f"[lsp]\n{option} = {value}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"[lsp]\nlevel = 'quiet' # caf\xe9\n", "tabwise.toml is not TOML: 'utf-8'"),
+        (b"[lsp\n", "tabwise.toml is not TOML: "),
+        (b"backend = 'http://a'\n", r"\[backend\] must be a table .* 'http://a'"),
+        (b"url = 'http://a'\n", r"unknown section \[url\] \(file\); known: serve"),
+    ],
+)
+def test_what_is_wrong_with_a_file_as_a_whole_is_named(
+    tmp_path: Path, text: bytes, said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        loaded(tmp_path, text)
+    settings, complaints = load_leniently(
+        environ={"TABWISE_CONFIG": str(tmp_path / "tabwise.toml")}
+    )
+    assert (settings, len(complaints)) == (Settings(), 1)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert (
+        loaded(tmp_path, b"\xef\xbb\xbf[lsp]\nlevel = 'quiet'\n").lsp.level == "quiet"
+    )

@@ -226,11 +226,17 @@ def load_settings(
 def load_leniently(
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     environ: Mapping[str, str] = os.environ,
+    before: Settings | None = None,
 ) -> tuple[Settings, list[str]]:
-    """As `load_settings`, with the default for what is wrong, and what that is."""
+    """As `load_settings`, with the default for what is wrong, and what that is.
+
+    before: what holds, and goes on to, while the file cannot be read.
+    """
     try:
         found, unread = _read_file(None, environ), []
     except SettingsError as error:
+        if before is not None:
+            return before, [str(error)]
         found, unread = {}, [str(error)]
     settings, complaints = _resolve(found, environ, flags or {})
     return settings, unread + complaints
@@ -274,7 +280,8 @@ def override(section: str, base: T, options: Any, source: str) -> tuple[T, list[
     if options is None or options == []:  # as Lua writes an empty table
         return base, []
     if not isinstance(options, Mapping):
-        return base, [f"options must be an object, got {options!r} ({source})"]
+        text = f"[{section}] must be a table of options, got {options!r} ({source})"
+        return base, [text]
     complaints = []
     for name, value in options.items():
         if value is None:
@@ -341,10 +348,10 @@ def _read_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
         if not file.exists() and not environ.get("TABWISE_CONFIG"):
             return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"cannot read {file}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not UTF-8 either
         raise SettingsError(f"{file} is not TOML: {error}") from error
 
 

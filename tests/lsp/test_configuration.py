@@ -10,8 +10,14 @@ import pytest
 from support.language_server import URI, language_server
 from support.scripted_backend import ScriptedBackend, scripted_backend
 from tabwise_server.bench.client import LspClient
+from tabwise_server.lsp import configuration as configuration_module
 from tabwise_server.lsp.configuration import Configuration
-from tabwise_server.settings import LspSettings, Settings, load_leniently
+from tabwise_server.settings import (
+    LspSettings,
+    Settings,
+    load_leniently,
+    load_settings,
+)
 
 Env = dict[str, str]
 
@@ -318,6 +324,26 @@ def test_a_folders_file_that_cannot_be_read_is_named_and_changes_nothing(
     complaints = configuration.take_complaints()
     assert configuration.take_complaints() == []
     assert all(str(tmp_path) in complaint for complaint in complaints)
+
+
+def test_files_that_become_unreadable_keep_what_they_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, folder = tmp_path / "user.toml", tmp_path / "tabwise.toml"
+    monkeypatch.setenv("TABWISE_CONFIG", str(user))
+    monkeypatch.setattr(configuration_module, "LOOK_AGAIN_S", 0.0)
+    user.write_text("[lsp]\nsecret_patterns = '*.a'\n")
+    folder.write_text("[lsp]\nsecret_patterns = '*.b'\n")
+    configuration = Configuration(load_settings())
+    assert resolved(tmp_path, configuration).secret_patterns == "*.a, *.b"
+    for file in (user, folder):
+        file.write_bytes(b"[lsp]\n# caf\xe9\n")
+        assert resolved(tmp_path, configuration).secret_patterns == "*.a, *.b"
+        [said] = configuration.take_complaints()
+        assert f"{file} is not TOML" in said
+    for file in (user, folder):
+        file.write_text("")
+    assert resolved(tmp_path, configuration).secret_patterns == ""
 
 
 @pytest.mark.parametrize("section", ["client", "server", "trace", "model"])

@@ -215,7 +215,7 @@ class Configuration:
         if stamp == self._user_stamp:
             return False
         self._user_stamp = stamp
-        self._start, complaints = load_leniently()
+        self._start, complaints = load_leniently(before=self._start)
         self._complain(complaints)
         return True
 
@@ -223,10 +223,11 @@ class Configuration:
         stamp, known = _stamp(path), self._files.get(path)
         if (known.stamp if known else None) == stamp:
             return False
-        self._files[path] = _File(stamp, None)
+        file = self._files[path] = _File(stamp, None)
         if stamp is not None:
+            file.options = known.options if known else None  # if it is half written
             try:
-                self._files[path].options = read_workspace_file(path)
+                file.options = read_workspace_file(path)
             except SettingsError as error:
                 self._complain([str(error)])
         return True
@@ -239,7 +240,7 @@ def read_workspace_file(path: Path) -> Any:
     """[lsp] of a tabwise.toml, or [tool.tabwise] of a pyproject.toml, which may have
     [tool.tabwise.lsp]; None if there is none. Raises SettingsError."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
