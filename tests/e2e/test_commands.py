@@ -23,16 +23,16 @@ class Done:
     err: str
 
 
-async def tabwise(environment: Env, *arguments: str) -> Done:
-    return await python(environment, "-m", "tabwise_server", *arguments)
+async def tabwise(environment: Env, *arguments: str, cwd: Path = ROOT) -> Done:
+    return await python(environment, "-m", "tabwise_server", *arguments, cwd=cwd)
 
 
-async def python(environment: Env, *arguments: str) -> Done:
+async def python(environment: Env, *arguments: str, cwd: Path = ROOT) -> Done:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *arguments,
         env=environment,
-        cwd=ROOT,
+        cwd=cwd,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -84,6 +84,9 @@ async def test_complete_as_json_says_all_that_is_known(
     [
         ("code.py", "must be FILE:LINE:COLUMN"),
         ("code.py:x:1", "must be FILE:LINE:COLUMN"),
+        ("code.py:1:", "must be FILE:LINE:COLUMN"),
+        ("code.py::5", "must be FILE:LINE:COLUMN"),
+        ("code.py:²:1", "must be FILE:LINE:COLUMN"),
         ("code.py:9:1", "line must be 1..4, got 9"),
         ("code.py:2:6", "column must be 1..5 on line 2, got 6"),
         ("code.py:0:1", "line must be 1..4, got 0"),
@@ -101,17 +104,30 @@ async def test_complete_names_what_is_wrong_with_the_place(
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("how", ["the user's own pattern", "git ignores it"])
+@pytest.mark.parametrize(
+    ("repository", "option"),
+    [
+        (False, 'secret_patterns = "code.*"'),
+        (False, 'secret_patterns = "private/"'),
+        (True, "skip_ignored = true"),
+        (True, "languages.python.skip_ignored = true"),
+    ],
+)
 async def test_complete_leaves_alone_what_editors_do(
-    remote: Env, scripted: ScriptedBackend, source: Path, how: str
+    remote: Env,
+    scripted: ScriptedBackend,
+    tmp_path: Path,
+    repository: bool,
+    option: str,
 ) -> None:
-    if how == "git ignores it":
-        (source.parent / ".git").mkdir()
-        (source.parent / ".gitignore").write_text("code.py\n")
-        remote["TABWISE_LSP_SKIP_IGNORED"] = "true"
-    else:
-        remote["TABWISE_LSP_SECRET_PATTERNS"] = "code.*"
-    done = await tabwise(remote, "complete", f"{source}:2:5")
+    """From within the file's own folder, which its name then does not tell."""
+    (folder := tmp_path / "private").mkdir()
+    (folder / "code.py").write_text("x = ")
+    if repository:
+        (folder / ".git").mkdir()
+        (folder / ".gitignore").write_text("code.py\n")
+    (tmp_path / "tabwise.toml").write_text(f"[lsp]\n{option}\n")
+    done = await tabwise(remote, "complete", "code.py:1:5", cwd=folder)
     assert done.status == 1
     assert "left alone" in done.err
     assert not scripted.requests

@@ -69,7 +69,7 @@ async def complete(place: Place, settings: Settings) -> Result:
     lsp = configuration.lsp(folder, place.language, place.path)
     for complaint in configuration.take_complaints():
         print(complaint, file=sys.stderr)
-    file = str((folder or Path()) / (place.path or ""))
+    file = str((folder or Path()).joinpath(place.path or "").resolve())
     if not Reader().may_read(file, folder, lsp):
         raise BadRequest(
             f"{file} is left alone, by lsp.secret_patterns or lsp.skip_ignored"
@@ -118,7 +118,8 @@ def read_place(text: str) -> Place:
     """The place that FILE:LINE:COLUMN names. Raises BadRequest saying what is wrong."""
     name, _, rest = text.rpartition(":")
     name, _, line_text = name.rpartition(":")
-    if not name or not (line_text + rest).isdigit():
+    numbers = line_text, rest
+    if not name or not all(part.isascii() and part.isdigit() for part in numbers):
         raise BadRequest(f"must be FILE:LINE:COLUMN, got {text!r}")
     if is_secret(str(Path(name).absolute())):
         raise BadRequest(f"{name} may hold secrets; such files are never read")
@@ -143,4 +144,5 @@ def place_in(source: str, line: int, column: int, path: str) -> Place:
             field="column",
         )
     offset = sum(map(len, lines[: line - 1])) + column - 1
-    return Place(prefix=source[:offset], suffix=source[offset:], path=path)
+    place = Place(prefix=source[:offset], suffix=source[offset:], path=path)
+    return attrs.evolve(place, language="python" if place.is_python else None)
