@@ -61,8 +61,9 @@ class Search:
 @attrs.frozen(kw_only=True)
 class Line:
     """A line that a search found; `logprobs` are those of its tokens, `probability` is
-    that of the line and its end, by whatever tokens. written: its tokens and those that
-    were written again before the cursor."""
+    that of the line and its end, by whatever tokens. written: what another line goes on
+    behind: its tokens, those that were written again before the cursor, a line break.
+    """
 
     text: bytes
     tokens: list[int]

@@ -207,7 +207,18 @@ class LineSearch:
             text=text,
             tokens=list(found.hypothesis.tokens),
             logprobs=list(found.hypothesis.logprobs),
-            written=list(found.hypothesis.written),
+            written=self._broken(found.hypothesis),
             probability=found.share,
             finish=found.finish,
         )
+
+    def _broken(self, hypothesis: Hypothesis) -> list[int]:
+        """What it wrote with one line break behind it, whether its last token brought
+        none, one or more."""
+        written, cut = list(hypothesis.written), end_of_line(hypothesis.text)
+        if cut is None:
+            return [*written, self._index.exact[b"\n"]]
+        last = written.pop()
+        beyond = len(hypothesis.text) - cut
+        piece = self._index.bytes_of[last][:-beyond] + b"\n"
+        return [*written, self._index.exact.get(piece, last)]

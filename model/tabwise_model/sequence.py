@@ -147,7 +147,7 @@ class Sequence:
         if self.request.stop is not Stop.BLOCK or found[0].finish is not Finish.LINE:
             self._alternatives = found[1:]
             return False
-        self._written += [*found[0].written, self._index.exact[b"\n"]]
+        self._written += found[0].written
         if len(self._written) + 1 >= self.request.max_new_tokens:
             return False
         self.search = self._line_search()

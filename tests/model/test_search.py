@@ -11,14 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.engines import make_engine, request, run_all
+from support.models import LLAMA
 from support.runners import HashRunner
 from support.tokenizer import TOKENIZER
 from tabwise_model.choosing import choose
+from tabwise_model.engine import Engine
 from tabwise_model.healing import TokenIndex
 from tabwise_model.request import Finish, Generation, GenerationRequest, Search, Stop
 from tabwise_model.runners.protocol import Chunk, Logits
 from tabwise_model.sampling import probabilities
 from tabwise_model.search import LineSearch
+from tabwise_model.tokenizer import Tokenizer
 
 LETTERS = (*b"ab\n", TOKENIZER.encode("\r\n")[0], TOKENIZER.end)
 INDEX = TokenIndex(TOKENIZER.token_bytes())
@@ -242,7 +245,8 @@ class Block(HashRunner):
 def block(**options: Any) -> GenerationRequest:
     search = Search(width=2, min_probability=0.5)
     options = {"block_indent": 2, "max_new_tokens": 20, **options}
-    return request("a", [7, 8, 9], stop=Stop.BLOCK, search=search, **options)
+    prompt = options.pop("prompt", [7, 8, 9])
+    return request("a", prompt, stop=Stop.BLOCK, search=search, **options)
 
 
 def said(runner: HashRunner, asked: GenerationRequest) -> Generation:
@@ -267,6 +271,33 @@ def test_a_block_ends_before_a_line_that_is_not_likely() -> None:
 
     result = said(Unsure(n_slots=3), block())
     assert (result.text, result.finish) == (b"a", Finish.BLOCK)
+
+
+BREAKING = {bytes([byte]): byte for byte in range(256)}
+BREAKING |= {piece: 256 + i for i, piece in enumerate((b":\n", b":\n\n", b":\r\n"))}
+
+
+@pytest.mark.parametrize("breaking", [b":", b":\n", b":\n\n", b":\r\n"])
+def test_the_next_line_is_searched_behind_one_line_break(breaking: bytes) -> None:
+    """However many the token brought that ended the line before it."""
+    tokenizer, seen = Tokenizer(BREAKING), []
+
+    class Breaking(HashRunner):
+        def _append(self, chunk: Chunk) -> Logits:
+            super()._append(chunk)
+            seen.append(tokenizer.decode_bytes(self.held[chunk.slot]))
+            row = np.zeros(tokenizer.vocab_size, np.float32)
+            ends = {b"x": breaking, b":": b"\n", b"y": b"\n"}
+            row[BREAKING[ends.get(seen[-1][-1:], b"y")]] = 50
+            return row
+
+    config = attrs.evolve(LLAMA, vocab_size=tokenizer.vocab_size)
+    engine = Engine(Breaking(n_slots=4, config=config), tokenizer)
+    asked = block(prompt=tuple(b"if x"), block_indent=0, max_new_tokens=5)
+    engine.submit(asked)
+    assert run_all(engine)["a"].text.startswith(b":\ny")
+    assert b"if x:\ny" in seen
+    assert not [context for context in seen if context.startswith(b"if x:\n\n")]
 
 
 @pytest.mark.parametrize("room", [3, 4, 6])
