@@ -1,6 +1,7 @@
 """Addresses, keys, certificates, proxies."""
 
 import asyncio
+import re
 import ssl
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 import trustme
 
 from support.replies import answer, read_request, reply_server
+from tabwise_server.backends.addresses import proxy_for
 from tabwise_server.backends.choose import open_backend, open_clients
-from tabwise_server.backends.http import Endpoint, Tls, proxy_for
+from tabwise_server.backends.http import Endpoint, Tls
 from tabwise_server.backends.keys import read_key
 from tabwise_server.backends.protocol import ConnectionLost, Status
 from tabwise_server.errors import BackendUnavailable, SettingsError, Unauthorized
@@ -17,6 +19,8 @@ from tabwise_server.settings import BackendSettings, load_settings
 
 OK = answer({"status": "healthy", "model_loaded": True})
 SECRET = "sk-very-secret"
+NO_ADDRESSES = ("host:8000", "ftp://host", "http://", "/v1")
+NO_PORTS = ("http://[::1:8000", "http://host:99999", "http://host:abc", "http://host:0")
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +135,10 @@ def test_loopback_never_goes_through_a_proxy(
 
 
 def test_a_proxy_that_is_not_spoken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "socks5://proxy.example")
-    with pytest.raises(SettingsError, match="socks5"):
-        Endpoint("https://models.example")
+    for proxy in ("socks5://proxy.example", "http://[::1:3128"):
+        monkeypatch.setenv("https_proxy", proxy)
+        with pytest.raises(SettingsError, match=r"environment's proxy .*(socks5|::1)"):
+            Endpoint("https://models.example")
 
 
 @pytest.mark.parametrize(("answered", "connections"), [(1, 2), (0, 2)])
@@ -199,13 +204,20 @@ async def test_a_key_is_in_no_error_and_no_repr(
     assert SECRET not in str(told_too.value)
 
 
-def test_a_key_in_the_address_is_refused_without_being_repeated() -> None:
-    with pytest.raises(SettingsError, match="no user or password") as told:
-        Endpoint(f"https://me:{SECRET}@models.example")
+@pytest.mark.parametrize(
+    ("host", "said"), [("host", "no user or password"), ("host:abc", "got 'host:abc'")]
+)
+def test_a_key_in_the_address_is_refused_without_being_repeated(
+    host: str, said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said) as told:
+        Endpoint(f"https://me:{SECRET}@{host}")
     assert SECRET not in str(told.value)
 
 
-@pytest.mark.parametrize("url", ["host:8000", "ftp://host", "http://", "/v1"])
+@pytest.mark.parametrize(
+    "url", ["host:8000", "ftp://host", "http://", "/v1", *NO_PORTS]
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="url must be an address"):
         Endpoint(url)
@@ -230,14 +242,23 @@ def test_a_key_comes_from_the_environment_or_a_keyring(
         read_key("keyring:tabwise")
 
 
-async def test_settings_that_cannot_work_are_told_as_a_status() -> None:
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://host", "model must be set"),
+        (NO_PORTS[0], r"backend\.url must be an address"),
+    ],
+)
+async def test_settings_that_cannot_work_are_told_as_a_status(
+    url: str, said: str
+) -> None:
     seen: list[Status] = []
-    settings = BackendSettings(url="http://host", kind="openai")
+    settings = BackendSettings(url=url, kind="openai")
     backend = open_backend(settings, seen.append)
     await backend.start()
     assert [status.state for status in seen] == ["offline"]
-    assert "model must be set" in str(seen[0].reason)
-    with pytest.raises(SettingsError, match="model must be set"):
+    assert re.search(said, str(seen[0].reason))
+    with pytest.raises(SettingsError, match=said):
         await backend.health()
     await backend.close()
 

@@ -11,6 +11,7 @@ from support.language_server import URI, isolated, language_server
 from support.scripted_backend import ScriptedBackend
 from tabwise_server.bench.client import ResponseError
 from tabwise_server.commands.doctor_privacy import remote_hosts
+from tabwise_server.errors import SettingsError
 from tabwise_server.lsp.reading import Reader
 from tabwise_server.lsp.workspace import path_of
 from tabwise_server.settings import BackendSettings, LspSettings
@@ -158,6 +159,11 @@ def test_what_is_on_another_machine_is_known(
     url: str | None, hosts: list[tuple[str, bool]]
 ) -> None:
     assert list(remote_hosts(BackendSettings(url=url))) == hosts
+
+
+def test_no_report_is_made_of_an_address_that_is_none() -> None:
+    with pytest.raises(SettingsError, match=r"backend\.url must be an address"):
+        list(remote_hosts(BackendSettings(url="http://gpu.example http://[::1:8000")))
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import ipaddress
 import os
 import secrets
 import ssl
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import attrs
 
+from tabwise_server.backends.addresses import checked_url, proxy_for
 from tabwise_server.backends.protocol import ConnectionLost
 from tabwise_server.backends.reading import message_of, read_object
 from tabwise_server.errors import (
@@ -63,7 +61,7 @@ class Endpoint:
         tls: Tls | None = None,
     ) -> None:
         """Raises SettingsError for an address, key or certificate that cannot work."""
-        self.url = _checked_url(url)
+        self.url = checked_url(url)
         self._headers = _headers(api_key)
         self._connect_timeout_s = connect_timeout_ms / 1000
         self._ssl = make_context(tls or Tls()) if url.startswith("https:") else None
@@ -231,50 +229,6 @@ def make_context(tls: Tls) -> ssl.SSLContext:
             f"{tls.client_cert!r}: {_reason(error)} ([backend])"
         ) from error
     return context
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy of the environment (or the system) for `url`; none for loopback.
-
-    Raises SettingsError for a SOCKS proxy, which is not spoken here.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if is_loopback(host) or urllib.request.proxy_bypass(parts.netloc):
-        return None
-    known = urllib.request.getproxies()
-    proxy = known.get(parts.scheme) or known.get("all")
-    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
-        kind = urlsplit(proxy).scheme or "a nameless"
-        raise SettingsError(
-            f"the environment's proxy for {url} is of kind {kind}; only http proxies "
-            "are spoken: set HTTPS_PROXY, or NO_PROXY to go without"
-        )
-    return proxy
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(
-            "url must be an address like http://host:8000, got one of scheme "
-            f"{parts.scheme or 'none'!r} ([backend])"
-        )
-    if parts.username or parts.password:
-        raise SettingsError(
-            f"url must hold no user or password ({parts.hostname}); use api_key = "
-            '"env:NAME" or "keyring:service/user" ([backend])'
-        )
-    return url.rstrip("/")
 
 
 def _headers(api_key: str | None) -> dict[str, str]:

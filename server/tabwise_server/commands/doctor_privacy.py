@@ -6,9 +6,8 @@ It says what the settings mean, and asks nobody.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
+from tabwise_server.backends.addresses import is_loopback, split_url
 from tabwise_server.lsp.configuration import patterns_of
 from tabwise_server.lsp.statistics import statistics_file
 from tabwise_server.settings import BackendSettings, Settings
@@ -65,16 +64,7 @@ def _leaving(settings: Settings) -> Iterator[str]:
 def remote_hosts(settings: BackendSettings) -> Iterator[tuple[str, bool]]:
     """(host, whether it is encrypted) of each backend that is not on this machine."""
     for url in (settings.url or "").replace(",", " ").split():
-        parts = urlsplit(url)
+        parts = split_url(url)
         host = parts.hostname or url
-        if not _is_here(host):
+        if not is_loopback(host):
             yield host, parts.scheme == "https"
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
