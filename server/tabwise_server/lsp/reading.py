@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from tabwise_server.lsp.configuration import patterns_of
+from tabwise_server.lsp.gitignore import Pattern, is_ignored, read_patterns
 from tabwise_server.settings import LspSettings
 from tabwise_server.suggest.privacy import is_secret, matches
 
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
+T = TypeVar("T")
 
-MOST_SPECS = 1_000
+MOST_KEPT = 1_000  # files
+
+Stamp = float | None  # when a .gitignore changed; None: there is none
 
 
 class Reader:
     """Says what may be read; keeps what .gitignore files said until they change."""
 
     def __init__(self) -> None:
-        self._specs: dict[Path, tuple[float, GitIgnoreSpec]] = {}
+        self._patterns: dict[Path, tuple[float, list[Pattern]]] = {}
+        self._verdicts: dict[Path, tuple[list[Stamp], bool]] = {}
 
     def may_read(
         self, path: str | None, folder: Path | None, settings: LspSettings
@@ -40,30 +43,52 @@ class Reader:
         return not self.is_ignored(folder, relative)
 
     def is_ignored(self, folder: Path, relative: PurePath) -> bool:
-        """Whether git would ignore the file, by the .gitignore files from `folder` to
-        it: the innermost with an opinion decides."""
-        ignored = False
-        for depth in range(len(relative.parts)):
-            here = folder.joinpath(*relative.parts[:depth])
-            spec = self._spec(here / ".gitignore")
-            if spec is not None:
-                inner = PurePath(*relative.parts[depth:]).as_posix()
-                said = spec.check_file(inner).include
-                ignored = ignored if said is None else said
-        return ignored
-
-    def _spec(self, file: Path) -> GitIgnoreSpec | None:
-        from pathspec import GitIgnoreSpec
-
-        try:
-            changed = file.stat().st_mtime
-            known = self._specs.get(file)
-            if known is None or known[0] != changed:
-                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-                known = (changed, GitIgnoreSpec.from_lines(lines))
-                if len(self._specs) >= MOST_SPECS:
-                    self._specs.clear()
-                self._specs[file] = known
-        except OSError:
-            return None
+        """Whether git would ignore the file, by the .gitignore files from the root of
+        `folder`'s repository, or else from `folder`, to it."""
+        root, file = _root_of(folder), folder / relative
+        parts = file.relative_to(root).parts
+        folders = [root.joinpath(*parts[:depth]) for depth in range(len(parts))]
+        stamps = [_changed(each / ".gitignore") for each in folders]
+        known = self._verdicts.get(file)
+        if known is None or known[0] != stamps:
+            patterns = [
+                self._patterns_of(each / ".gitignore", stamp)
+                for each, stamp in zip(folders, stamps, strict=True)
+            ]
+            known = (stamps, is_ignored(parts, patterns))
+            _keep(self._verdicts, file, known)
         return known[1]
+
+    def _patterns_of(self, file: Path, stamp: Stamp) -> list[Pattern]:
+        if stamp is None:
+            return []
+        known = self._patterns.get(file)
+        if known is None or known[0] != stamp:
+            try:
+                text = file.read_text(encoding="utf-8-sig", errors="replace")
+            except OSError:
+                return []
+            known = (stamp, read_patterns(text))
+            _keep(self._patterns, file, known)
+        return known[1]
+
+
+def _root_of(folder: Path) -> Path:
+    """The root of the repository that `folder` is in, or itself if in none."""
+    for each in (folder, *folder.parents):
+        if (each / ".git").exists():
+            return each
+    return folder
+
+
+def _changed(file: Path) -> Stamp:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _keep(kept: dict[Path, T], file: Path, value: T) -> None:
+    if len(kept) >= MOST_KEPT:
+        kept.clear()
+    kept[file] = value
