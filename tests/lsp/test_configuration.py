@@ -177,6 +177,18 @@ def test_a_folders_files_are_read_the_pyproject_last(tmp_path: Path) -> None:
     assert (settings.level, settings.deadline_ms) == ("quiet", 9)
 
 
+def test_a_folder_that_joins_is_looked_at_before_the_second_has_passed(
+    tmp_path: Path,
+) -> None:
+    configuration, joining = Configuration(Settings()), tmp_path / "b"
+    configuration.refresh([tmp_path])
+    joining.mkdir()
+    (joining / "tabwise.toml").write_text("[lsp]\nsecret_patterns = '*.py'\n")
+    assert configuration.refresh([tmp_path, joining])
+    assert configuration.lsp(joining, "python", "a.py").secret_patterns == "*.py"
+    assert not configuration.refresh([joining])
+
+
 def test_the_editor_comes_before_the_folder_and_the_language_before_both(
     tmp_path: Path,
 ) -> None:

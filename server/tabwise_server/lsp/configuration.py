@@ -70,6 +70,7 @@ class Configuration:
         self._files: dict[Path, _File] = {}
         self._resolved: dict[tuple[Path | None, str | None, str], LspSettings] = {}
         self._looked = 0.0
+        self._looked_in: frozenset[Path] = frozenset()
         self._complaints = list(complaints)
         self._told: set[str] = set()
 
@@ -90,11 +91,12 @@ class Configuration:
         return list(dict.fromkeys(new))
 
     def refresh(self, folders: list[Path]) -> bool:
-        """Look at the files again if a second has passed; whether any changed."""
+        """Look at the files again if a second has passed, or a folder has joined;
+        whether any changed."""
         now = time.monotonic()
-        if now - self._looked < LOOK_AGAIN_S:
+        if now - self._looked < LOOK_AGAIN_S and self._looked_in.issuperset(folders):
             return False
-        self._looked = now
+        self._looked, self._looked_in = now, frozenset(folders)
         changed = self._refresh_user_file()
         for folder in folders:
             for name in WORKSPACE_FILES:
