@@ -29,6 +29,7 @@ from tabwise_training.corpus.secrets import holds_secret
 from tabwise_training.errors import CorpusError
 
 CODE = Path(textwrap.__file__).read_text(encoding="utf-8")
+RANDOM = "k3J9xQ2mZ7vB5nL8wR4tY6uP1sD0fG3hA9cE7uTq"
 OTHER = Path(json.decoder.__file__).read_text(encoding="utf-8")
 
 
@@ -85,7 +86,24 @@ def test_a_byte_order_mark_and_carriage_returns_do_not_reach_the_corpus() -> Non
         'PEM = """-----BEGIN RSA ' + "PRIVATE KEY-----",
         'AUTH_TOKEN = "' + "jqeGWxRKK7FK5zEk3xCM" + '"',
         "    'api_key': '" + "a35ebb1ca7d443758dc7fcc5d99b1f72" + "',",
-        'git = "ghp_' + "k3J9xQ2mZ7vB5nL8wR4tY6uP1sD0fG3hA9cE" + '"',
+        *(
+            f'git = "{kind}_{RANDOM[:36]}"'
+            for kind in ("ghp", "gho", "ghu", "ghs", "ghr")
+        ),
+        *(
+            f'id = "{kind}Q7ZP3M9XW2RT5VNB"'
+            for kind in ("A3TX", "ABIA", "ACCA", "ASIA")
+        ),
+        *(
+            f'lab = "{kind}{RANDOM[:20]}"'
+            for kind in ("gldt-", "glft-", "glsoat-", "glrt-", "GR1348941", "glcbt-")
+        ),
+        f'lab = "glimt-{RANDOM[:25]}"',
+        f'lab = "glptt-{RANDOM}"',
+        f'lab = "glagent-{RANDOM}{RANDOM}"',
+        f'lab = "gloas-{RANDOM}{RANDOM[:24]}"',
+        f'aws_secret_access_key = "{RANDOM}"',
+        f'os.environ["AWS_SECRET_ACCESS_KEY"] = "{RANDOM}"',
     ],
 )
 def test_a_credential_is_found(line: str) -> None:
