@@ -15,6 +15,7 @@ from pathlib import Path
 
 import attrs
 
+from tabwise_server.errors import SettingsError
 from tabwise_server.settings import state_folder
 
 Stamp = tuple[int, int] | None  # a file's time and inode
@@ -36,14 +37,29 @@ class DaemonState:
         return f"http://127.0.0.1:{self.port}"
 
 
+def usable_state_folder() -> Path:
+    """The state folder, which is there. Raises SettingsError if it cannot be made."""
+    try:
+        return state_folder()
+    except OSError as error:
+        raise SettingsError(
+            f"the state folder {error.filename} cannot be made: {error.strerror}; set "
+            "TABWISE_STATE_DIR to a folder of your own"
+        ) from error
+
+
 def state_file() -> Path:
-    return state_folder() / "daemon.json"
+    return usable_state_folder() / "daemon.json"
 
 
 def read_state() -> DaemonState | None:
-    """What the file says, None if there is none or it cannot be read as one."""
+    """What the file says, None if there is none or it cannot be read as one.
+
+    Raises SettingsError as `usable_state_folder` does.
+    """
+    file = state_file()
     try:
-        return DaemonState(**json.loads(state_file().read_text(encoding="utf-8")))
+        return DaemonState(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -59,7 +75,8 @@ def stamp_of(file: Path) -> Stamp:
 
 def write_state(state: DaemonState) -> None:
     """Replace the file at once, readable by its user alone."""
-    handle, name = tempfile.mkstemp(dir=state_folder(), prefix=".daemon-")  # 0600
+    # mkstemp makes it 0600
+    handle, name = tempfile.mkstemp(dir=usable_state_folder(), prefix=".daemon-")
     with open(handle, "w", encoding="utf-8") as file:
         json.dump(attrs.asdict(state), file)
     os.replace(name, state_file())
@@ -78,7 +95,7 @@ def exclusive_lock(name: str = "daemon.lock") -> Iterator[bool]:
 
     The system frees it when the process ends, however it ends.
     """
-    path = state_folder() / name
+    path = usable_state_folder() / name
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         yield _try_lock(handle)

@@ -174,6 +174,30 @@ async def test_doctor_finds_a_state_folder_open_to_others(
     assert f"chmod 700 {state}" in done.out
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["doctor", "doctor --privacy", "stats", "status", "stop", "complete code.py:2:5"],
+)
+async def test_a_state_folder_that_cannot_be_made_is_named(
+    environment: Env, source: Path, command: str
+) -> None:
+    environment["TABWISE_STATE_DIR"] = str(source)
+    done = await tabwise(environment, *command.split(), cwd=source.parent)
+    assert done.status == 1
+    said = done.out if command == "doctor" else done.err
+    assert f"the state folder {source} cannot be made: File exists" in said
+    assert "set TABWISE_STATE_DIR to a folder of your own" in said
+    assert "Traceback" not in done.err
+
+
+async def test_doctor_names_the_users_own_file_where_the_variable_is_empty(
+    environment: Env, tmp_path: Path
+) -> None:
+    environment |= {"TABWISE_CONFIG": "", "XDG_CONFIG_HOME": str(tmp_path)}
+    done = await tabwise(environment, "doctor")
+    assert "tabwise.toml (not there; defaults are used)" in done.out
+
+
 async def test_doctor_finds_a_remote_backend_that_is_not_there(tmp_path: Path) -> None:
     away = isolated(tmp_path, TABWISE_BACKEND_URL="http://127.0.0.1:9")
     done = await tabwise(away, "doctor")

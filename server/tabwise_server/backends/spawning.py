@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tabwise_server.settings import load_leniently, state_folder
+from tabwise_server.daemon_state import usable_state_folder
+from tabwise_server.settings import load_leniently
 
 _OUR_PATHS = ("TABWISE_CONFIG", "TABWISE_STATE_DIR")
 
@@ -26,7 +27,7 @@ def spawn_daemon() -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            cwd=state_folder(),
+            cwd=usable_state_folder(),
             env=_environment(),
             start_new_session=True,
             creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),
@@ -37,7 +38,7 @@ def spawn_daemon() -> subprocess.Popen[bytes]:
 
 def output_file() -> Path:
     """What the daemon says before its own log is open, or in place of it."""
-    return state_folder() / "daemon.out"
+    return usable_state_folder() / "daemon.out"
 
 
 def last_words() -> str:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
-import platformdirs
 
 from tabwise_server import __version__
 from tabwise_server.backends.choose import open_clients
@@ -21,9 +20,9 @@ from tabwise_server.backends.daemon import client_of, process_exists
 from tabwise_server.backends.protocol import Backend
 from tabwise_server.backends.spawning import last_words
 from tabwise_server.commands import doctor_privacy
-from tabwise_server.daemon_state import read_state
+from tabwise_server.daemon_state import read_state, usable_state_folder
 from tabwise_server.errors import SettingsError, TabwiseError, Unauthorized
-from tabwise_server.settings import Settings, load_settings, state_folder
+from tabwise_server.settings import Settings, load_settings, user_file
 from tabwise_server.wire import CompletionRequest
 
 NEEDED = (
@@ -102,8 +101,7 @@ def _installation() -> Iterator[Finding]:
 
 
 def _configuration(settings: Settings) -> Iterator[Finding]:
-    folder = Path(platformdirs.user_config_dir("tabwise", appauthor=False))
-    file = Path(os.environ.get("TABWISE_CONFIG", folder / "tabwise.toml"))
+    file = user_file()
     found = "read" if file.exists() else "not there; defaults are used"
     yield Finding("settings", f"{file} ({found})")
     names = sorted(
@@ -116,7 +114,12 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
 
 
 def _state(settings: Settings) -> Iterator[Finding]:
-    folder = state_folder()
+    try:
+        folder = usable_state_folder()
+    except SettingsError as error:
+        what, _, remedy = str(error).partition("; ")
+        yield Finding("state", what, remedy)
+        return
     if not os.access(folder, os.W_OK):
         yield Finding("state", f"{folder} cannot be written", f"chmod u+rwx {folder}")
     elif os.name != "nt" and folder.stat().st_mode & 0o077:
@@ -157,7 +160,10 @@ def _model(settings: Settings) -> Iterator[Finding]:
 def _daemon(settings: Settings) -> Iterator[Finding]:
     if settings.backend.url is not None:
         return
-    state = read_state()
+    try:
+        state = read_state()
+    except SettingsError:
+        return  # the finding of `_state`
     if state is None:
         said = last_words()
         why = f"; the last one said: {said}" if said else ""

@@ -8,6 +8,7 @@ import json
 
 import attrs
 
+from tabwise_server.daemon_state import usable_state_folder
 from tabwise_server.lsp.statistics import (
     Summary,
     clear,
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    usable_state_folder()
     if arguments.clear:
         clear()
         return 0
