@@ -126,6 +126,15 @@ def replace_folder(fresh: Path, folder: Path) -> None:
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read and verify a checkpoint. Raises CheckpointError naming what is wrong."""
+    try:
+        return _load_checkpoint(folder)
+    except OSError as error:
+        where = error.filename or folder
+        raise CheckpointError(f"{where}: {error.strerror}") from error
+
+
+def _load_checkpoint(folder: Path) -> Checkpoint:
+    """Raises CheckpointError, or OSError for what cannot be read."""
     sums = _verify(folder)
     try:
         data = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -299,11 +308,12 @@ def write_sums(folder: Path, names: list[str]) -> None:
 
 
 def _verify(folder: Path) -> dict[str, str]:
-    """Digest by file name. Raises CheckpointError for a missing or changed file."""
+    """Digest by file name. Raises CheckpointError for a missing or changed file, or
+    OSError."""
     try:
         lines = (folder / SUMS).read_text(encoding="ascii").splitlines()
-    except OSError as error:
-        raise CheckpointError(f"{folder / SUMS}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{folder / SUMS} is damaged: {error.reason}") from error
     sums = {
         name: digest for digest, _, name in (line.partition("  ") for line in lines)
     }

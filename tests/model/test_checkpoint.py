@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from support.models import random_checkpoint
+from tabwise_model import checkpoint as checkpoint_module
 from tabwise_model.checkpoint import (
     CheckpointError,
     load_checkpoint,
@@ -86,6 +88,23 @@ def test_a_damaged_file_is_named(folder: Path, name: str) -> None:
     data[-1] ^= 1
     (folder / name).write_bytes(data)
     with pytest.raises(CheckpointError, match=f"{name} is damaged"):
+        load_checkpoint(folder)
+
+
+def test_sums_that_are_no_text_are_named(folder: Path) -> None:
+    (folder / "SHA256SUMS").write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match="SHA256SUMS is damaged"):
+        load_checkpoint(folder)
+
+
+def test_what_may_not_be_read_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr(checkpoint_module, "_sha256", refuse)
+    with pytest.raises(CheckpointError, match=r"safetensors: Permission denied"):
         load_checkpoint(folder)
 
 

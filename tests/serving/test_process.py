@@ -198,7 +198,24 @@ def test_sighup_serves_the_checkpoint_that_lies_there_now(
     (folder / "model.safetensors").write_bytes(b"damaged")
     child.send_signal(signal.SIGHUP)
     assert "is damaged" in said(child, "reloading failed")
+    (folder / "SHA256SUMS").write_bytes(b"\xff")
+    child.send_signal(signal.SIGHUP)
+    assert "SHA256SUMS is damaged" in said(child, "reloading failed")
     assert health(url)["sha256"] == second["sha256"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+@pytest.mark.usefixtures("environment")
+def test_sighup_to_all_of_its_processes_ends_none(children: list[Started]) -> None:
+    """As when a terminal closes, or a unit is told to reload."""
+    child = serve(children, "--port", "0", "--engines", "2")
+    wait_for_url(child)
+    processes = family(child.pid)
+    assert len(processes) == 3
+    for pid in processes[::-1]:
+        os.kill(pid, signal.SIGHUP)
+    assert "is the same" in said(child, "reloaded")
+    assert family(child.pid) == processes
 
 
 @pytest.mark.usefixtures("environment")

@@ -125,6 +125,9 @@ class Lifetime:
         except (TabwiseError, TimeoutError) as error:
             logger.error("reloading failed, what was served is: %s", error)
             return
+        except Exception:
+            logger.exception("reloading failed, what was served is")
+            return
         name = self.service.checkpoint.name
         logger.info(
             "reloaded; checkpoint %s is %s", name, "new" if changed else "the same"

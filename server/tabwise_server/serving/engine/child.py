@@ -169,7 +169,7 @@ def _resident_bytes() -> int:
 def main(fd: int) -> None:
     faulthandler.enable()
     os.nice(NICE)
-    for name in (signal.SIGINT, signal.SIGTERM):
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_S)
     status = asyncio.run(Child().run(socket.socket(fileno=fd)))

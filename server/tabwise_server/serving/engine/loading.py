@@ -99,7 +99,8 @@ def keeper_of(
 
 
 def build_model(checkpoint: Checkpoint, settings: ServeSettings) -> ServedModel:
-    """Raises SettingsError if nothing here can run it."""
+    """Raises SettingsError if nothing here can run it, CheckpointMissing if nothing
+    can."""
     try:
         runner = choose.load_runner(
             checkpoint,
@@ -114,4 +115,6 @@ def build_model(checkpoint: Checkpoint, settings: ServeSettings) -> ServedModel:
         )
     except choose.NoRunner as error:
         raise SettingsError(str(error)) from error
+    except CheckpointError as error:
+        raise CheckpointMissing(str(error)) from error
     return ServedModel(checkpoint, runner, settings.prefill_chunk)
