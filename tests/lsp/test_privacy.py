@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
@@ -143,6 +143,16 @@ def test_an_edited_gitignore_takes_effect(tmp_path: Path) -> None:
 )
 def test_a_path_is_found_in_any_uri(uri: str, path: str) -> None:
     assert path_of(uri) == path
+
+
+@pytest.mark.parametrize("scheme", ["file", "vscode-notebook-cell"])
+def test_a_cells_path_on_windows_is_written_as_its_folders(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setattr("pygls.uris.IS_WIN", True)
+    folder = PureWindowsPath(path_of("file:///c%3A/Users/me/my%20project"))
+    path = path_of(f"{scheme}:///C%3A/Users/me/my%20project/private/a.ipynb#W0")
+    assert PureWindowsPath(path).relative_to(folder).parts == ("private", "a.ipynb")
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,11 @@ class Workspace:
 
 def path_of(uri: str) -> str:
     """A document's path; for one that is not a file (an unsaved one, a notebook's
-    cell), the path in its URI, which the rules on secret files still apply to."""
+    cell), the path in its URI, written as a file's: the rules on secret files, and the
+    options of its folder, apply to it as well."""
     if uri.startswith("file:"):
         return to_fs_path(uri) or uri
-    return unquote(urlsplit(uri).path) or uri
+    path = urlsplit(uri).path
+    if not path.startswith("/"):
+        return unquote(path) or uri
+    return to_fs_path(f"file://{path}") or uri
