@@ -1,3 +1,5 @@
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,54 @@ def test_force_never_replaces_what_is_no_model(
     (tmp_path / "file").touch()
     assert export(saved, tmp_path / "file", "hf", "--force") == 1
     assert "is a file" in capsys.readouterr().err
+
+
+@pytest.fixture
+def run(saved: Path) -> Path:
+    """A training run of one step."""
+    run = saved.with_name("run")
+    shutil.copytree(saved, run / "step-000004")
+    for file in (run / "config.json", run / "step-000004" / "training.json"):
+        file.write_text("{}")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "source", "out", "message"),
+    [
+        ("quantize", "run", "run", "run holds .*step-000004, which is read"),
+        ("export --format hf", "run", "run", "which is read"),
+        ("export --format onnx", "saved", "run", "run holds a training run"),
+        ("quantize", "saved", "run", "run holds a training run"),
+        ("quantize", "saved", "run/step-000004", "000004 holds a training run"),
+        ("prune --layers 1", "run", "run", "which is read"),
+        ("quantize", "saved", ".", "holds .*saved, which is read"),
+        ("quantize", "saved", "run/config.json/x", "config.json is a file; --out"),
+        ("export --format gguf", "saved", "run/config.json/x", "is a file; --out"),
+    ],
+)
+def test_force_never_replaces_a_run_nor_what_holds_the_source(
+    run: Path,
+    command: str,
+    source: str,
+    out: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = sorted(run.parent.rglob("*"))
+    words = [str(run.parent / source), "--out", str(run.parent / out), "--force"]
+    assert main([*command.split(), *words]) == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert sorted(run.parent.rglob("*")) == files
+
+
+def test_a_recipe_alone_is_no_model(
+    tmp_path: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    assert export(saved, tmp_path / "run", "hf", "--force") == 1
+    assert "no model" in capsys.readouterr().err
 
 
 def test_an_int8_checkpoint_is_exported_as_floats(tmp_path: Path, saved: Path) -> None:

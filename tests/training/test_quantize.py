@@ -152,6 +152,20 @@ def test_neither_the_source_nor_what_is_no_model_is_replaced(
     assert "no model" in capsys.readouterr().err
 
 
+def test_a_checkpoint_of_ours_is_replaced_and_another_model_only_by_force(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "small"
+    for _ in range(2):
+        assert quantize(folder, out) == 0
+        (out / "CARD.md").touch()
+    (out / "pytorch_model.bin").touch()
+    assert quantize(folder, out) == 1
+    assert "--force replaces it" in capsys.readouterr().err
+    assert quantize(folder, out, "--force") == 0
+    assert not (out / "pytorch_model.bin").exists()
+
+
 def test_what_int4_says_is_what_its_floats_say(tmp_path: Path, folder: Path) -> None:
     flags = ("--bits", "4", "--method", "rtn", "--embeddings", "4")
     assert quantize(folder, tmp_path / "small", *flags) == 0

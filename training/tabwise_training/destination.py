@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
+from tabwise_model.checkpoint import CONFIG, SUMS, TOKENIZER, WEIGHTS
 from tabwise_training.errors import TrainingError
+
+WEIGHT_SUFFIXES = (".safetensors", ".onnx", ".bin")
+OF_RUNS = ("training.json", "step-*/training.json")  # a step's folder, a run's
 
 
 class DestinationError(TrainingError):
@@ -21,16 +26,18 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 def check_folder(out: Path, *, force: bool, source: Path) -> None:
     """Raise DestinationError if `out` cannot become a folder of ours.
 
-    A folder with anything in it needs `force`, and must be a model's: one with
-    config.json. `source` itself is never replaced.
+    A folder with anything in it needs `force`, and must be a model's: config.json with
+    weights. `source`, a folder that holds it, and a training run are never replaced.
     """
     if out.exists() and not out.is_dir():
         raise DestinationError(f"{out} is a file; --out names a folder")
+    check_writable(out)
     if not out.exists() or not any(out.iterdir()):
         return
-    if out.resolve() == source.resolve():
-        raise DestinationError(f"{out} is what is read; choose another --out")
-    if not (out / "config.json").is_file():
+    check_apart(out, source)
+    if any(file for pattern in OF_RUNS for file in out.glob(pattern)):
+        raise DestinationError(f"{out} holds a training run; choose another --out")
+    if not _is_model(out):
         raise DestinationError(
             f"{out} holds something that is no model; choose another --out"
         )
@@ -38,9 +45,45 @@ def check_folder(out: Path, *, force: bool, source: Path) -> None:
         raise DestinationError(f"{out} is not empty; --force replaces it")
 
 
+def check_apart(out: Path, source: Path) -> None:
+    """Raise DestinationError if writing `out` would replace `source`."""
+    whole, part = out.resolve(), source.resolve()
+    if whole == part:
+        raise DestinationError(f"{out} is what is read; choose another --out")
+    if whole in part.parents:
+        raise DestinationError(
+            f"{out} holds {source}, which is read; choose another --out"
+        )
+
+
+def check_writable(out: Path) -> None:
+    """Raise DestinationError if nothing can be made where `out` is to lie."""
+    above = out.resolve().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise DestinationError(f"{above} is a file; --out cannot lie below it")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise DestinationError(f"{above} is not writable; choose another --out")
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether it is a checkpoint of ours and nothing beside it."""
+    files = {CONFIG, WEIGHTS, TOKENIZER, SUMS}
+    found = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    return files <= found <= files | {"CARD.md"}
+
+
+def _is_model(folder: Path) -> bool:
+    weights = (file.suffix in WEIGHT_SUFFIXES for file in folder.iterdir())
+    return (folder / CONFIG).is_file() and any(weights)
+
+
 def check_file(out: Path, *, force: bool) -> None:
-    """Raise DestinationError if `out` is a folder, or a file and not `force`."""
+    """Raise DestinationError if `out` is a folder, or cannot lie there, or is a file
+    and not `force`."""
     if out.is_dir():
         raise DestinationError(f"{out} is a folder; --out names a file, such as x.gguf")
+    check_writable(out)
     if out.exists() and not force:
         raise DestinationError(f"{out} exists; --force replaces it")

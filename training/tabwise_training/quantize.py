@@ -27,7 +27,11 @@ from tabwise_model.quantize import (
     with_int4,
 )
 from tabwise_training.calibration import calibration_rows
-from tabwise_training.destination import check_folder
+from tabwise_training.destination import (
+    add_force,
+    check_folder,
+    is_checkpoint,
+)
 from tabwise_training.errors import TrainingError
 from tabwise_training.run_state import steps_on_disk
 
@@ -42,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, help="folder to write")
     add("--bits", type=int, choices=(8, 4), default=8, help="of the matrices")
     add("--note", action="append", default=[], help="a line for the model's card")
+    add_force(parser)
     four = parser.add_argument_group("with --bits 4")
     four.add_argument(
         "--group", type=int, choices=GROUPS, help="weights that share a step (32)"
@@ -64,14 +69,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    source = find_checkpoint(arguments.checkpoint)
-    check_folder(arguments.out, force=True, source=source)
+    source, out = find_checkpoint(arguments.checkpoint), arguments.out
+    # the step before a release: one checkpoint takes another's place
+    force = arguments.force or is_checkpoint(out)
+    check_folder(out, force=force, source=source)
     checkpoint = load_checkpoint(source)
     make = _asked_int4 if arguments.bits == 4 else _asked_int8
     small = make(checkpoint, arguments)
     provenance = {**small.provenance, "notes": arguments.note}
-    save_checkpoint(arguments.out, attrs.evolve(small, provenance=provenance))
-    _say_sizes(checkpoint, source / WEIGHTS, arguments.out / WEIGHTS)
+    save_checkpoint(out, attrs.evolve(small, provenance=provenance))
+    _say_sizes(checkpoint, source / WEIGHTS, out / WEIGHTS)
     return 0
 
 
