@@ -21,6 +21,7 @@ from tabwise_model.occurrences import GAP
 from tabwise_model.quantize import quantize_checkpoint
 from tabwise_training import tune
 from tabwise_training.data import DataConfig
+from tabwise_training.destination import DestinationError
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.metrics import Share
 from tabwise_training.quantize import to_int4
@@ -379,3 +380,38 @@ def test_bad_options_are_named(
 ) -> None:
     with pytest.raises(TrainingError, match=message):
         tune.run(command(*flags))
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("own", "own is what is read"),
+        (".", "holds .*own, which is read"),
+        ("first", "first is what is read"),
+        ("home", "home holds something that is no model"),
+        ("own/module_1.py/x", "module_1.py is a file; --out cannot lie below it"),
+    ],
+)
+def test_nothing_of_the_users_is_replaced(
+    command: Callable[..., argparse.Namespace],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    out: str,
+    message: str,
+) -> None:
+    """It is said before any work, whatever --force says."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").touch()
+    monkeypatch.setattr(tune, "load_checkpoint", None)
+    with pytest.raises(DestinationError, match=message):
+        tune.run(command("--out", str(tmp_path / out), "--force"))
+
+
+def test_another_model_is_replaced_only_by_force(
+    command: Callable[..., argparse.Namespace], tmp_path: Path
+) -> None:
+    (tmp_path / "tuned").mkdir()
+    for name in ("config.json", "pytorch_model.bin"):
+        (tmp_path / "tuned" / name).touch()
+    with pytest.raises(DestinationError, match="--force replaces it"):
+        tune.run(command())

@@ -30,6 +30,11 @@ from tabwise_model.repository import MOST_REMEMBERED_TOKENS
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.calibration import check_vocabulary
 from tabwise_training.data import DataConfig, Rows
+from tabwise_training.destination import (
+    check_apart,
+    check_folder,
+    is_checkpoint,
+)
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.positions import draw_positions
 from tabwise_training.quantize import find_checkpoint
@@ -90,14 +95,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--threads", type=int, help="CPU threads; all by default")
     add("--seed", type=int, default=1)
-    add("--force", action="store_true", help="write it even if it does not help")
+    add(
+        "--force",
+        action="store_true",
+        help="write it even if it does not help, and in place of any model",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
+    source = find_checkpoint(arguments.checkpoint)
+    _check_out(arguments, source)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    first = load_checkpoint(find_checkpoint(arguments.checkpoint))
+    first = load_checkpoint(source)
     files = read_repository(arguments.path)
     own = split_repository(files, added_times(arguments.path))
     general = general_code(files)
@@ -244,6 +255,14 @@ def _options(arguments: argparse.Namespace) -> TuneOptions:
         lr=arguments.lr,
         seed=arguments.seed,
     )
+
+
+def _check_out(arguments: argparse.Namespace, source: Path) -> None:
+    """Raise DestinationError, before any work, if --out must not be written."""
+    out = arguments.out
+    check_apart(out, arguments.path)
+    force = arguments.force or is_checkpoint(out)
+    check_folder(out, force=force, source=source)
 
 
 def _exam(own: Parts, general: Parts, arguments: argparse.Namespace) -> Exam:
