@@ -77,7 +77,7 @@ class Engine:
         self.runner = runner
         self.tokenizer = tokenizer
         self.counters = EngineCounters()
-        self.computing = False  # from the plan of a step to its end
+        self.computing = False  # the runner is; meanwhile no slot at rest changes
         self._clock = clock
         self._scheduler = Scheduler(runner.n_slots, prefill_chunk)
         self._by_id: dict[str, Sequence] = {}
@@ -92,8 +92,8 @@ class Engine:
 
     def slots_at_rest(self) -> SlotTable:
         """For an engine that goes on with this one's runner after it has ended, or that
-        takes over what it holds while it hangs in `computing`: until the step's end,
-        nothing is written into them."""
+        takes over what it holds while it hangs in `computing`: until the runner
+        returns, nothing is written into them."""
         return self._scheduler.at_rest()
 
     @property
@@ -146,17 +146,12 @@ class Engine:
             self.counters.steps += 1
             self.counters.batched += len(planned)
             self.counters.batches[min(len(planned).bit_length(), BATCH_BITS)] += 1
-            self.computing = True
             try:
-                logits = self.runner.extend(
-                    [c for _, chunks in planned for c in chunks]
-                )
+                logits = self._extend([c for _, chunks in planned for c in chunks])
             except Exception as error:  # noqa: BLE001 - whatever the runner raises
                 self._fail([sequence for sequence, _ in planned], error)
             else:
                 self._postprocess(planned, logits)
-            finally:
-                self.computing = False
         return self._hand_out()
 
     def fail_all(self, error: Exception) -> list[Generation]:
@@ -164,6 +159,13 @@ class Engine:
         self._fail(self._scheduler, error)
         self._scheduler.forget()
         return self._hand_out()
+
+    def _extend(self, chunks: list[Chunk]) -> Logits:
+        self.computing = True
+        try:
+            return self.runner.extend(chunks)
+        finally:
+            self.computing = False
 
     def _check_search(self, request: GenerationRequest, search: Search) -> None:
         most = self.runner.n_slots

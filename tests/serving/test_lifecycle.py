@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,9 @@ from support.backend import (
     running_backend,
     until,
 )
+from support.runners import HashRunner
 from tabwise_model.checkpoint import Checkpoint
-from tabwise_model.request import Generation
+from tabwise_model.request import Generation, GenerationRequest
 from tabwise_server.errors import CheckpointMissing, SettingsError
 from tabwise_server.serving.engine.keeper import MOST_RESTARTS, Keeper
 from tabwise_server.serving.engine.model import ServedModel
@@ -316,3 +318,32 @@ async def test_requests_that_were_left_are_forgotten() -> None:
         runner.release()
         assert (await ask(backend))[0] == 200
         await until(lambda: not bridge._begun)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_what_a_hung_engine_holds_is_taken_over_unless_it_goes_on_meanwhile(
+    goes_on: bool,
+) -> None:
+    class Adopting(HeldRunner):
+        def adopt(self, other: HashRunner, lengths: Sequence[int]) -> None:
+            super().adopt(other, lengths)
+            if goes_on:
+                old.release()
+                step.join()
+
+    old = Adopting(n_slots=4)
+    hung = ServedModel(FAKE, old)
+    document = GenerationRequest(id="a", prompt=(1, 2, 3), max_new_tokens=1)
+    hung.engine.submit(document)
+    hung.engine.step()
+    old.hold()
+    hung.engine.submit(attrs.evolve(document, id="b", prompt=(4, 5)))
+    step = threading.Thread(target=hung.engine.step)
+    step.start()
+    assert old.entered.wait(30)
+    successor = ServedModel(FAKE, Adopting(n_slots=4))
+    successor.take_over(hung)
+    held = [slot.tokens for slot in successor.engine.slots_at_rest().slots]
+    assert [tokens for tokens in held if tokens] == ([] if goes_on else [[1, 2, 3]])
+    old.release()
+    step.join()

@@ -66,14 +66,15 @@ class ServedModel:
 
     def take_over(self, hung: ServedModel) -> None:
         """Hold what the slots of a model hold that hangs while it computes, but for
-        those of requests in flight; nothing where the runner cannot. Before the start.
-        """
+        those of requests in flight; nothing where the runner cannot, or where the hung
+        one went on meanwhile. Before the start."""
         old, adopt = hung.engine, getattr(self.engine.runner, "adopt", None)
         if adopt is None or not old.computing:
             return
         slots = old.slots_at_rest()
         adopt(old.runner, [len(slot.tokens) for slot in slots.slots])
-        self.engine.hold(slots)
+        if old.computing:
+            self.engine.hold(slots)
 
     @property
     def remembered_tokens(self) -> int:
