@@ -242,6 +242,18 @@ def test_training_learns_the_files(tmp_path: Path) -> None:
     assert after.own < before.own - 0.1
 
 
+def test_neither_judges_nor_the_teacher_drop_anything() -> None:
+    dropping = GPT(attrs.evolve(LLAMA, dropout=0.5))
+    plain = GPT(LLAMA)
+    plain.load_tensors(dropping.to_tensors())
+    rows = plain_rows(TOKENIZER, FILES[:1], LLAMA.block_size, 2)
+    bits = [rows_bits_per_byte(m, TOKENIZER, rows) for m in (dropping, plain)]
+    assert bits[0] == bits[1]
+    assert dropping.training
+    tuner = Tuner(dropping, TOKENIZER, iter(()), iter(()), TuneOptions())
+    assert not tuner._first.training
+
+
 def test_what_is_as_it_was_asks_for_nothing() -> None:
     torch.manual_seed(0)
     first, other = GPT(LLAMA), GPT(LLAMA)

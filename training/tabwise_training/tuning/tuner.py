@@ -90,6 +90,7 @@ class Tuner:
     ) -> None:
         self._model = model
         self._first = copy.deepcopy(model).requires_grad_(requires_grad=False)
+        self._first.eval()
         self._end = tokenizer.end
         self._own, self._replay = own, replay
         self._options = options
@@ -199,14 +200,26 @@ def rows_loss(
 
 @torch.no_grad()
 def rows_bits_per_byte(model: GPT, tokenizer: Tokenizer, rows: Rows) -> float:
-    """Bits per byte of plain rows, in float32."""
+    """Bits per byte of plain rows, in float32, without dropout."""
     lengths = np.array([len(b) for b in tokenizer.token_bytes()])
     nats, count = 0.0, 0
-    for part in micro_batches(rows, 8):
-        nats += float(rows_loss(model, part, tokenizer.end, torch.float32))
-        targets = targets_of(part, tokenizer.end)[1]
-        count += int(lengths[targets[targets >= 0]].sum())
+    with _evaluating(model):
+        for part in micro_batches(rows, 8):
+            nats += float(rows_loss(model, part, tokenizer.end, torch.float32))
+            targets = targets_of(part, tokenizer.end)[1]
+            count += int(lengths[targets[targets >= 0]].sum())
     return nats / math.log(2) / max(1, count)
+
+
+@contextlib.contextmanager
+def _evaluating(model: GPT) -> Iterator[None]:
+    """The model without dropout, as it was afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def faster_dtype() -> torch.dtype:
