@@ -114,6 +114,23 @@ def test_of_too_much_the_newest_is_remembered(
     assert remembered(tmp_path) == {"new.py", "older.py"}
 
 
+def test_what_found_no_room_is_remembered_once_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "old.py", "new.py")
+    os.utime(tmp_path / "old.py", (1e9, 1e9))
+    one = len(TOKENIZER.encode(code("old")))
+    monkeypatch.setattr(workspaces, "MOST_REMEMBERED_TOKENS", one)
+    where = Workspace(folder=str(tmp_path))
+    first = read(where, TOKENIZER)
+    assert set(first.repository.places) == {"new.py"}
+    (tmp_path / "short.py").write_text("x = 1\n")
+    second = read(where, TOKENIZER, first)
+    assert set(second.repository.places) == {"new.py"}
+    (tmp_path / "new.py").unlink()
+    assert set(read(where, TOKENIZER, second).repository.places) == {"old.py"}
+
+
 def test_only_what_has_changed_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,10 +45,12 @@ Stamp = tuple[int, int]  # when a file changed, in nanoseconds, and its size in 
 @attrs.frozen(eq=False)
 class Known:
     """A folder as it was read. stamps: of all files that were looked into, the newest
-    first, whether they are worth remembering or not."""
+    first, whether they are worth remembering or not. left_out: tokens of those that
+    were, and for which there was no room."""
 
     repository: Repository = attrs.Factory(lambda: Repository.of({}))
     stamps: dict[str, Stamp] = attrs.Factory(dict)
+    left_out: dict[str, int] = attrs.Factory(dict)
 
 
 @attrs.define(eq=False)
@@ -129,16 +131,24 @@ def read(
     if stamps == before.stamps:
         return before
     files: dict[str, Ids] = {}
-    left = MOST_REMEMBERED_TOKENS
+    left, left_out = MOST_REMEMBERED_TOKENS, {}
     for path, stamp in stamps.items():
-        if before.stamps.get(path) == stamp:
+        unchanged = before.stamps.get(path) == stamp
+        if unchanged and before.left_out.get(path, 0) > left:
+            left_out[path] = before.left_out[path]
+            continue
+        if unchanged and path not in before.left_out:
             ids = before.repository.ids_of(path)
         else:
             ids = _tokens(root / path, tokenizer)
-        if ids is not None and len(ids) <= left:
-            files[path] = ids
-            left -= len(ids)
-    return Known(Repository.of(files), stamps)
+        if ids is None:
+            continue
+        if len(ids) > left:
+            left_out[path] = len(ids)
+            continue
+        files[path] = ids
+        left -= len(ids)
+    return Known(Repository.of(files), stamps, left_out)
 
 
 def _stamps(root: Path, unread: tuple[str, ...]) -> dict[str, Stamp]:
