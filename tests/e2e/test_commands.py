@@ -198,6 +198,22 @@ async def test_doctor_names_the_users_own_file_where_the_variable_is_empty(
     assert "tabwise.toml (not there; defaults are used)" in done.out
 
 
+@pytest.mark.parametrize("more", ["", "--json", "--privacy"])
+async def test_doctor_bears_a_reader_that_leaves(environment: Env, more: str) -> None:
+    command = f"{sys.executable} -m tabwise_server doctor {more} | exec true"
+    process = await asyncio.create_subprocess_shell(
+        command, env=environment, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await process.communicate()
+    assert errors == b""
+
+
+async def test_serve_names_a_port_that_is_none(environment: Env) -> None:
+    done = await tabwise(environment, "serve", "--port", "70000")
+    assert done.status == 1
+    assert done.err == "tabwise serve: port must be 0..65535, got 70000 ([serve])\n"
+
+
 async def test_doctor_finds_a_remote_backend_that_is_not_there(tmp_path: Path) -> None:
     away = isolated(tmp_path, TABWISE_BACKEND_URL="http://127.0.0.1:9")
     done = await tabwise(away, "doctor")

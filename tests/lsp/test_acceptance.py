@@ -182,6 +182,7 @@ def test_the_table_has_a_line_for_each_language(environment: Env) -> None:
     for more, words in (
         ([], ["python", "25%", "shown"]),
         (["--days", "1"], ["nothing was counted"]),
+        (["--days", "99999999"], ["python"]),
         (["--clear"], []),
         ([], ["nothing was counted"]),
     ):
@@ -193,3 +194,25 @@ def test_the_table_has_a_line_for_each_language(environment: Env) -> None:
             check=True,
         )
         assert all(word in done.stdout for word in words), done.stdout
+
+
+def test_a_damaged_file_of_counts_is_named_and_cleared(environment: Env) -> None:
+    file = Path(environment["TABWISE_STATE_DIR"]) / "statistics.sqlite3"
+    file.parent.mkdir()
+    file.write_text("no database\n" * 100)
+    command = [sys.executable, "-m", "tabwise_server", "stats"]
+    for more, status, words in (
+        ([], 1, f"cannot read {file}: file is not a database; if it is damaged, tab"),
+        (["--clear"], 0, ""),
+        ([], 0, ""),
+    ):
+        done = subprocess.run(
+            [*command, *more],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status
+        assert words in done.stderr
+        assert done.stderr.count("\n") == status

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import sys
 from typing import Any
 
@@ -88,17 +89,17 @@ async def test_over_websocket_a_message_is_a_text_frame(
     process, address = await listen(environment, "--ws")
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(f"http://{address}/") as socket,
+        session.ws_connect(f"http://{address}/") as client,
     ):
         for message in messages()[:4]:
-            await socket.send_str(message.decode())
+            await client.send_str(message.decode())
         answers = {}
         while 2 not in answers:
-            answer = await socket.receive_json()
+            answer = await client.receive_json()
             answers[answer.get("id")] = answer
         assert answers[2]["result"][0]["insertText"] == "suggested()"
         for body in END:
-            await socket.send_str(body.decode())
+            await client.send_str(body.decode())
         assert await process.wait() == 0
 
 
@@ -122,3 +123,21 @@ def test_a_wrong_address_is_refused_by_name(text: str) -> None:
 def test_addresses_are_read() -> None:
     assert parse_address("127.0.0.1:2087") == ("127.0.0.1", 2087)
     assert parse_address("[::1]:0") == ("::1", 0)
+
+
+@pytest.mark.parametrize("flag", ["--tcp", "--ws"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "host.invalid"])
+async def test_an_address_that_cannot_be_listened_on_is_one_line(
+    environment: dict[str, str], flag: str, host: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"{host}:{taken.getsockname()[1]}"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tabwise_server", "lsp", flag, address),
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert f"tabwise lsp: cannot listen on {address}: " in errors.decode()
+    assert errors.count(b"\n") == 1

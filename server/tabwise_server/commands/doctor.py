@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -61,18 +61,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.privacy:
-        print("\n".join(doctor_privacy.lines(load_settings())))
+        say(doctor_privacy.lines(load_settings()))
         return 0
     findings = examine()
     if arguments.json:
-        print(json.dumps([attrs.asdict(finding) for finding in findings]))
+        say([json.dumps([attrs.asdict(finding) for finding in findings])])
     else:
-        for finding in findings:
-            mark = "wrong" if finding.remedy else "ok"
-            print(f"{mark:<6}{finding.name:<20}{finding.detail}")
-            if finding.remedy:
-                print(f"{'':<20}-> {finding.remedy}")
+        say(line for finding in findings for line in _lines(finding))
     return 1 if any(finding.remedy for finding in findings) else 0
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print them; a reader that leaves early, as `head` does, has had enough."""
+    text = "\n".join(lines)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # what is flushed at the interpreter's end must not fail as well
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    mark = "wrong" if finding.remedy else "ok"
+    yield f"{mark:<6}{finding.name:<20}{finding.detail}"
+    if finding.remedy:
+        yield f"{'':<20}-> {finding.remedy}"
 
 
 def examine() -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 
+from tabwise_server.errors import SettingsError
 from tabwise_server.settings import LspSettings, load_leniently
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -29,13 +30,18 @@ def run(arguments: argparse.Namespace) -> int:
     from tabwise_server.lsp.handlers import make_server
 
     server = make_server(settings, complaints)
-    if arguments.tcp:
-        host, port = transport.parse_address(arguments.tcp)
-        return transport.run_tcp(server, host, port)
-    if arguments.ws:
-        host, port = transport.parse_address(arguments.ws)
-        return transport.run_websocket(server, host, port)
-    return transport.run_stdio(server)
+    address = arguments.tcp or arguments.ws
+    if not address:
+        return transport.run_stdio(server)
+    serve = transport.run_tcp if arguments.tcp else transport.run_websocket
+    host, port = transport.parse_address(address)
+    try:
+        return serve(server, host, port)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {address}: {error}; name an address of this machine and "
+            "a free port, e.g. 127.0.0.1:0"
+        ) from error
 
 
 def _start_logging(settings: LspSettings) -> list[str]:

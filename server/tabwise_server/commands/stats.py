@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import sqlite3
 
 import attrs
 
 from tabwise_server.daemon_state import usable_state_folder
 from tabwise_server.lsp.statistics import (
+    CannotCount,
     Summary,
     clear,
     statistics_file,
@@ -30,11 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.clear:
         clear()
         return 0
-    since = ""
-    if arguments.days is not None:
-        first = datetime.date.today() - datetime.timedelta(days=arguments.days - 1)
-        since = first.isoformat()
-    found = summarise(since)
+    found = counted(first_day(arguments.days))
     if arguments.json:
         print(json.dumps([attrs.asdict(summary) for summary in found]))
     elif found:
@@ -42,6 +40,28 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"nothing was counted yet in {statistics_file()}")
     return 0
+
+
+def first_day(days: int | None) -> str:
+    """Of the latest so many days, today's among them; "" for all that there were."""
+    if days is None:
+        return ""
+    try:
+        first = datetime.date.today() - datetime.timedelta(days=days - 1)
+    except OverflowError:
+        return ""
+    return first.isoformat()
+
+
+def counted(since: str) -> list[Summary]:
+    """As `summarise`. Raises CannotCount for a file that is damaged or locked."""
+    try:
+        return summarise(since)
+    except sqlite3.Error as error:
+        raise CannotCount(
+            f"cannot read {statistics_file()}: {error}; if it is damaged, tabwise "
+            "stats --clear begins anew"
+        ) from error
 
 
 def table(found: list[Summary]) -> str:
