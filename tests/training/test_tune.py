@@ -15,6 +15,7 @@ import torch
 from support.models import LLAMA
 from support.tokenizer import TOKENIZER
 from tabwise_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tabwise_model.copying import Remembered
 from tabwise_model.gpt import GPT
 from tabwise_model.int4 import Int4Layout
 from tabwise_model.occurrences import GAP
@@ -320,10 +321,23 @@ def test_what_is_remembered_helps_a_model_that_learns_nothing(
     assert len(remembered.order) == sum(tokens) - len(tokens)
 
 
+def remember_all(folder: Path) -> None:
+    """Leave the checkpoint as an earlier tuning would: with every one of FILES."""
+    texts = [TOKENIZER.encode_by_paragraphs(text) for _, text in FILES]
+    first = attrs.evolve(load_checkpoint(folder), remembered=Remembered.of(texts))
+    save_checkpoint(folder, first)
+
+
+@pytest.mark.parametrize("again", [False, True])
 def test_what_was_held_out_is_not_measured_with(
     command: Callable[..., argparse.Namespace],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    again: bool,
 ) -> None:
+    """Neither in a first tuning nor, after it, again."""
+    if again:
+        remember_all(tmp_path / "first")
     seen: dict[str, set[str]] = {}
     sit = Exam.sit
 

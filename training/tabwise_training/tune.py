@@ -281,8 +281,12 @@ def _exam(own: Parts, general: Parts, arguments: argparse.Namespace) -> Exam:
 
 
 def _served(checkpoint: Checkpoint) -> Checkpoint:
-    """As it would be served: INT8, as the tuned one will be."""
-    return quantize_checkpoint(checkpoint) if checkpoint.bits == 32 else checkpoint
+    """As it would be served: INT8, as the tuned one will be, but remembering nothing.
+
+    What an earlier tuning stored holds the files that are measured by.
+    """
+    small = quantize_checkpoint(checkpoint) if checkpoint.bits == 32 else checkpoint
+    return attrs.evolve(small, remembered=None)
 
 
 def _say_split(own: Parts) -> None:
