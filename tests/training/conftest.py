@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from support.tokenizer import TOKENIZER
+from tabwise_server.cli import main
 
 RECIPE = """
 [model]
@@ -60,3 +61,13 @@ def recipe(prepared: Path, tmp_path: Path) -> Path:
     file = tmp_path / "tiny.toml"
     file.write_text(RECIPE.format(folder=prepared, out=tmp_path / "run"))
     return file
+
+
+@pytest.fixture(scope="session")
+def begun(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of such a recipe that ended with its first step; not to be changed."""
+    folder = tmp_path_factory.mktemp("begun")
+    file, out = folder / "tiny.toml", folder / "run"
+    file.write_text(RECIPE.format(folder=prepared, out=out))
+    assert main(["train", "--config", str(file), "--run.steps", "1"]) == 0
+    return out

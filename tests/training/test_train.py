@@ -1,15 +1,20 @@
 import errno
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from support.tokenizer import TOKENIZER
 from tabwise_model.checkpoint import load_checkpoint
+from tabwise_model.tokenizer import Tokenizer
 from tabwise_server.cli import main
 from tabwise_training.config import RunConfig, load_config
 from tabwise_training.errors import TrainingError
@@ -207,6 +212,61 @@ def test_another_shape_does_not_resume(
     assert train(recipe, tmp_path / "run", "--run.steps", "1") == 0
     assert train(recipe, tmp_path / "run", "--model.n_layer", "1") == 1
     assert "n_layer 2 instead of 1" in capsys.readouterr().err
+
+
+def copy_with(folder: Path, out: Path, vocabulary: str, ids: slice) -> Path:
+    """A prepared corpus in the plain layout: other ids of it, another vocabulary."""
+    out.mkdir()
+    (out / "tokenizer.tiktoken").write_text(vocabulary)
+    for split in ("train", "val"):
+        tokens = np.fromfile(folder / f"{split}.bin", np.uint16)[ids]
+        end = int(tokens.max())  # END is the last of the ids in use
+        np.append(tokens, np.uint16(end)).tofile(out / f"{split}.bin")
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("vocabulary", "has another vocabulary than data.folder; give the corpus"),
+        ("corpus", "was trained on other data: corpus "),
+        ("--data.seed", "trained on other data: seed 1 instead of 77777 (data); give"),
+        ("--data.shard_tokens", "shard_tokens 20000 instead of 77777 (data); give"),
+    ],
+)
+def test_other_data_does_not_resume(
+    recipe: Path,
+    prepared: Path,
+    begun: Path,
+    tmp_path: Path,
+    change: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "other"
+    vocabulary = TOKENIZER.dumps()
+    if change == "vocabulary":
+        ranks = list(TOKENIZER.token_bytes()[: TOKENIZER.end])
+        ranks[-1], ranks[-2] = ranks[-2], ranks[-1]
+        vocabulary = Tokenizer({b: i for i, b in enumerate(ranks)}).dumps()
+    copy_with(prepared, other, vocabulary, slice(0, -2 if change == "corpus" else None))
+    changed = change if change.startswith("--") else "--data.folder"
+    value = "77777" if change.startswith("--") else str(other)
+    assert train(recipe, begun, changed, value) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_run_saved_before_its_data_was_noted_resumes(
+    recipe: Path, begun: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(begun, tmp_path / "run")
+    file = tmp_path / "run" / "step-000001" / "training.json"
+    saved = json.loads(file.read_text())
+    del saved["data"]
+    file.write_text(json.dumps(saved))
+    assert train(recipe, tmp_path / "run", "--run.steps", "2") == 0
 
 
 def test_the_schedule_warms_up_holds_and_falls() -> None:

@@ -28,7 +28,7 @@ from tabwise_model.fim import render_context, render_psm, render_spm
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.errors import TrainingError
 from tabwise_training.loss import IGNORE
-from tabwise_training.prepare import load_tokenizer
+from tabwise_training.prepare import load_tokenizer, read_manifest
 from tabwise_training.spans import SpanChooser
 
 Rows = npt.NDArray[np.uint16]
@@ -56,11 +56,7 @@ class Documents:
     """One split of a prepared corpus: its tokens, and where each document lies."""
 
     def __init__(self, folder: Path, split: str, tokenizer: Tokenizer) -> None:
-        file = folder / f"{split}.bin"
-        if not file.is_file():
-            raise TrainingError(f"{file} is missing; run `tabwise prepare` first")
-        if file.stat().st_size % 2:
-            raise TrainingError(f"{file} is truncated: its size is odd")
+        file = _ids_file(folder, split)
         self.tokens = np.memmap(file, dtype=np.uint16, mode="r")
         ends = np.flatnonzero(self.tokens == tokenizer.end) + 1
         if len(ends) == 0 or ends[-1] != len(self.tokens):
@@ -84,6 +80,20 @@ class Documents:
         count = max(1, round(sizes.sum() / config.shard_tokens))
         edges = np.searchsorted(sizes.cumsum(), sizes.sum() / count * np.arange(count))
         return [part for part in np.split(order, edges[1:]) if len(part)]
+
+
+def _ids_file(folder: Path, split: str) -> Path:
+    """A split's ids. Raises TrainingError if there can be none in it."""
+    file = folder / f"{split}.bin"
+    if not file.is_file():
+        raise TrainingError(f"{file} is missing; run `tabwise prepare` first")
+    size = file.stat().st_size
+    if size == 0 or size % 2:
+        what = "odd" if size else "0"
+        raise TrainingError(
+            f"{file} is truncated: its size is {what}; run `tabwise prepare` again"
+        )
+    return file
 
 
 def _read_names(folder: Path, split: str, count: int) -> tuple[list[str], list[str]]:
@@ -197,6 +207,27 @@ class Place:
     row: int = 0
 
 
+@attrs.frozen(kw_only=True)
+class DataOrder:
+    """What a place means something in: another of these has other rows there.
+
+    corpus: the SHA-256 of train.bin, or its size where there is no manifest.
+    """
+
+    corpus: str
+    seed: int
+    shard_tokens: int
+
+
+def data_order(folder: Path, config: DataConfig) -> DataOrder:
+    """The order of a prepared corpus's rows."""
+    splits = read_manifest(folder).get("splits", {})
+    corpus = splits.get("train", {}).get("outputs", {}).get("train.bin")
+    if corpus is None:
+        corpus = f"{_ids_file(folder, 'train').stat().st_size} bytes"
+    return DataOrder(corpus=corpus, seed=config.seed, shard_tokens=config.shard_tokens)
+
+
 class Batches:
     """An endless stream of global batches of rows, from any place on."""
 
@@ -207,13 +238,18 @@ class Batches:
         self.place = place
         self._config = config
         self._documents = Documents(folder, "train", load_tokenizer(folder))
+        self._last: tuple[int, int] = (-1, 0)  # an epoch, and its number of shards
+        if place.shard >= self._count_shards(place.epoch):
+            raise TrainingError(
+                f"{folder} has no shard {place.shard} to go on from; give the corpus "
+                "that the run was begun with, or another run.out"
+            )
         self._pool = ProcessPoolExecutor(
             config.workers,
             multiprocessing.get_context("spawn"),
             _start_worker,
             (folder, config, block),
         )
-        self._last: tuple[int, int] = (-1, 0)  # an epoch, and its number of shards
         self._ahead: deque[tuple[Place, Future[Rows]]] = deque()
         self._ordered = attrs.evolve(place, row=0)  # what is rendered next
         self._rows = self._load()
@@ -247,12 +283,14 @@ class Batches:
         return self._ahead.popleft()[1].result()
 
     def _after(self, place: Place) -> Place:
-        if self._last[0] != place.epoch:
-            shards = self._documents.shards(self._config, place.epoch)
-            self._last = (place.epoch, len(shards))
-        if place.shard + 1 < self._last[1]:
+        if place.shard + 1 < self._count_shards(place.epoch):
             return Place(epoch=place.epoch, shard=place.shard + 1)
         return Place(epoch=place.epoch + 1)
+
+    def _count_shards(self, epoch: int) -> int:
+        if self._last[0] != epoch:
+            self._last = (epoch, len(self._documents.shards(self._config, epoch)))
+        return self._last[1]
 
 
 def plain_rows(

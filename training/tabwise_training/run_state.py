@@ -4,7 +4,8 @@ OUT/config.json            the resolved recipe
 OUT/log.csv                a row a logged step (OUT/tensorboard/ has the same)
 OUT/loss.png               the curves, at the end
 OUT/step-N/                a float32 checkpoint, with optimizer.safetensors and
-                           training.json (step, place in the data) beside it
+                           training.json (step, place in the data, and what data
+                           that was) beside it
 A step's folder appears by one rename, so a killed process never leaves a broken one.
 """
 
@@ -31,7 +32,7 @@ from tabwise_model.checkpoint import (
 from tabwise_model.config import ModelConfig
 from tabwise_model.gpt import GPT
 from tabwise_model.tokenizer import Tokenizer
-from tabwise_training.data import Place
+from tabwise_training.data import DataOrder, Place
 from tabwise_training.errors import TrainingError
 from tabwise_training.optim import Optimizers
 
@@ -57,6 +58,7 @@ def save_run(
     tokenizer: Tokenizer,
     optimizers: Optimizers,
     provenance: Mapping[str, Any],
+    order: DataOrder,
 ) -> Path:
     """Write OUT/step-N and delete all but the newest; returns its folder.
 
@@ -74,7 +76,8 @@ def save_run(
     try:
         save_checkpoint(fresh, checkpoint)
         save_file(optimizers.state(), fresh / "optimizer.safetensors")
-        (fresh / "training.json").write_text(json.dumps(attrs.asdict(progress)))
+        said = attrs.asdict(progress) | {"data": attrs.asdict(order)}
+        (fresh / "training.json").write_text(json.dumps(said))
         replace_folder(fresh, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -95,18 +98,52 @@ def steps_on_disk(out: Path) -> list[Path]:
     return sorted(p for p in out.glob("step-*") if (p / "training.json").is_file())
 
 
-def load_run(folder: Path, model: GPT, optimizers: Optimizers) -> Progress:
-    """Put a checkpoint's weights and optimiser state in place."""
+def load_run(
+    folder: Path,
+    model: GPT,
+    tokenizer: Tokenizer,
+    optimizers: Optimizers,
+    order: DataOrder,
+) -> Progress:
+    """Put a checkpoint's weights and optimiser state in place.
+
+    Raises TrainingError if it is of another shape, vocabulary or order of data.
+    """
     checkpoint = load_checkpoint(folder)
     if checkpoint.config != model.config:
         raise TrainingError(
             f"{folder} holds another model shape than the recipe; "
             f"it has {describe_difference(checkpoint.config, model.config)}"
         )
+    if not cut_alike(checkpoint.tokenizer, tokenizer):
+        raise TrainingError(
+            f"{folder} has another vocabulary than data.folder; give the corpus that "
+            "the run was begun with, or another run.out"
+        )
+    data = json.loads((folder / "training.json").read_text())
+    _check_order(folder, data.pop("data", {}), order)
     model.load_tensors(checkpoint.tensors)
     optimizers.load_state(load_file(folder / "optimizer.safetensors"))
-    data = json.loads((folder / "training.json").read_text())
     return Progress(**{**data, "place": Place(**data["place"])})
+
+
+def _check_order(folder: Path, found: Mapping[str, Any], wanted: DataOrder) -> None:
+    """Raises TrainingError naming what differs; what was not saved is not known."""
+    different = [
+        f"{key} {found[key]} instead of {value}"
+        for key, value in attrs.asdict(wanted).items()
+        if found.get(key, value) != value
+    ]
+    if different:
+        raise TrainingError(
+            f"{folder} was trained on other data: {', '.join(different)} (data); give "
+            "what the run was begun with, or another run.out"
+        )
+
+
+def cut_alike(one: Tokenizer, other: Tokenizer) -> bool:
+    """Whether two tokenizers give the same ids for any text."""
+    return one.pattern == other.pattern and one.dumps() == other.dumps()
 
 
 def describe_difference(found: ModelConfig, wanted: ModelConfig) -> str:

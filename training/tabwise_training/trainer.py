@@ -26,6 +26,7 @@ from tabwise_training.data import (
     Batches,
     Documents,
     Rows,
+    data_order,
     micro_batches,
     plain_rows,
     targets_of,
@@ -116,6 +117,7 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(
             processes.device.type, enabled=self._dtype == torch.float16
         )
+        self._order = data_order(self._folder, config.data)
         self._progress = self._resume()
         self._validation = self._read_validation()
         step = self._progress.step
@@ -282,7 +284,9 @@ class Trainer:
             source = self._run.init_from
             self._say(f"training {count / 1e6:.2f}M parameters from {source}")
             return Progress()
-        progress = load_run(found[-1], self._model, self._optimizers)
+        progress = load_run(
+            found[-1], self._model, self._tokenizer, self._optimizers, self._order
+        )
         if progress.scaler:
             self._scaler.load_state_dict(dict(progress.scaler))
         self._say(f"resuming from {found[-1]}")
@@ -323,6 +327,7 @@ class Trainer:
                 self._tokenizer,
                 self._optimizers,
                 self._provenance(),
+                self._order,
             )
         self._processes.wait()
 
