@@ -26,6 +26,12 @@ from tabwise_server.settings import BackendSettings
 from tabwise_server.wire import CompletionRequest
 
 REQUEST = CompletionRequest(prefix="x = ")
+HOLD = (
+    "from tabwise_server.daemon_state import exclusive_lock\n"
+    "with exclusive_lock() as mine:\n"
+    "    print(mine, flush=True)\n"
+    "    input()\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +91,28 @@ async def test_stop_forgets_a_daemon_that_does_not_answer_only_if_it_is_gone(
                 assert await stopping == 0
     assert (read_state() is not None) is lives
     assert ("no daemon is running" in capsys.readouterr().out) is not lives
+
+
+def test_stop_ends_a_daemon_whose_process_cannot_be_told_by_its_id(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on Windows, where it also leaves its state file behind."""
+
+    async def is_ours(state: DaemonState) -> bool:
+        return True
+
+    monkeypatch.setattr(stop, "WINDOWS", True)
+    monkeypatch.setattr(stop, "process_exists", lambda pid: True)
+    monkeypatch.setattr(stop, "is_ours", is_ours)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline()
+        write_state(state_at(9, holder.pid))
+        assert stop.run(argparse.Namespace()) == 0
+    assert capsys.readouterr().out == f"stopped the daemon (pid {holder.pid})\n"
+    assert read_state() is None
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tabwise_server.daemon_state import (
 from tabwise_server.errors import TabwiseError
 from tabwise_server.settings import BackendSettings
 
+WINDOWS = os.name == "nt"
 PATIENCE_S = 15.0  # longer than the daemon takes to finish its requests
 
 
@@ -25,7 +26,7 @@ class StillRunning(TabwiseError):
     """The daemon did not end in time, or does not even answer."""
 
     def __init__(self, pid: int, what: str) -> None:
-        kill = "taskkill /F /PID" if os.name == "nt" else "kill -9"
+        kill = "taskkill /F /PID" if WINDOWS else "kill -9"
         super().__init__(f"pid {pid} {what}; end it with: {kill} {pid}")
 
 
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("no daemon is running")
         return 0
     end_process(state.pid)
+    remove_state(state.pid)  # Windows ends it before it can
     print(f"stopped the daemon (pid {state.pid})")
     return 0
 
@@ -73,7 +75,16 @@ def end_process(pid: int) -> None:
     """Ask it to end and wait. Raises StillRunning."""
     os.kill(pid, signal.SIGTERM)
     ends = time.monotonic() + PATIENCE_S
-    while process_exists(pid):
+    while not has_ended(pid):
         if time.monotonic() > ends:
             raise StillRunning(pid, f"did not end within {PATIENCE_S:g} s")
         time.sleep(POLL_S)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether the daemon by this id has; where no process can be told by its id, by the
+    lock, which at most a successor holds then."""
+    if not WINDOWS:
+        return not process_exists(pid)
+    state = read_state()
+    return not daemon_lives() or (state is not None and state.pid != pid)
