@@ -310,6 +310,14 @@ def test_nothing_is_written_where_it_does_not_help(
     assert "does not help" in capsys.readouterr().out
 
 
+def test_forgetful_keeps_nothing_of_what_an_earlier_tuning_stored(
+    command: Callable[..., argparse.Namespace], tmp_path: Path
+) -> None:
+    remember_all(tmp_path / "first")
+    assert tune.run(command("--forgetful", "--force")) == 0
+    assert load_checkpoint(tmp_path / "tuned").remembered is None
+
+
 def test_what_is_remembered_helps_a_model_that_learns_nothing(
     command: Callable[..., argparse.Namespace], tmp_path: Path
 ) -> None:

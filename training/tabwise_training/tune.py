@@ -177,7 +177,7 @@ def _train(
         "tokens": tuner.tokens,
         "judged": [attrs.astuple(one) for one in judged],
     }
-    tuned = attrs.evolve(plain, tensors=model.to_tensors())
+    tuned = attrs.evolve(plain, tensors=model.to_tensors(), remembered=None)
     return quantize_checkpoint(tuned), record
 
 
