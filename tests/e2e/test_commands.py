@@ -154,6 +154,15 @@ async def test_doctor_names_a_missing_checkpoint_and_a_remedy(
     assert "-> set serve.checkpoint" in done.out
 
 
+async def test_doctor_asks_for_the_whole_path_of_a_folder_that_only_lies_here(
+    environment: Env, tiny_checkpoint: Path
+) -> None:
+    environment["TABWISE_SERVE_CHECKPOINT"] = tiny_checkpoint.name
+    done = await tabwise(environment, "doctor", cwd=tiny_checkpoint.parent)
+    assert done.status == 1
+    assert f"-> set serve.checkpoint to {tiny_checkpoint}" in done.out
+
+
 async def test_doctor_names_a_bad_option_and_where_it_stands(
     environment: Env, tmp_path: Path
 ) -> None:

@@ -156,7 +156,12 @@ def _model(settings: Settings) -> Iterator[Finding]:
             f"{model['family']}, {model['n_layer']} layers, width {model['n_embd']}, "
             f"{bits} bits"
         )
-        yield Finding("checkpoint", f"{folder.resolve().name} ({shape}) in {folder}")
+        bare = os.path.basename(folder) == str(folder)  # the daemon runs elsewhere
+        yield Finding(
+            "checkpoint",
+            f"{folder.resolve().name} ({shape}) in {folder}",
+            f"set serve.checkpoint to {folder.absolute()}" if bare else None,
+        )
     except (CheckpointError, OSError, ValueError, KeyError) as error:
         yield Finding(
             "checkpoint", str(error), "set serve.checkpoint to a checkpoint's folder"
