@@ -1,4 +1,4 @@
-"""Muon in stacks is torch's Muon."""
+"""Muon in stacks is torch's Muon; both optimisers take a step, or neither does."""
 
 from typing import Any
 
@@ -7,7 +7,15 @@ import torch
 from torch import nn
 from torch.optim import Muon
 
-from tabwise_training.optim import StackedMuon, orthogonalise
+from tabwise_model.config import ModelConfig
+from tabwise_model.gpt import GPT
+from tabwise_training.config import OptimConfig
+from tabwise_training.optim import (
+    Optimizers,
+    StackedMuon,
+    clip_gradients,
+    orthogonalise,
+)
 
 SHAPES = [(12, 8), (8, 8), (4, 8), (12, 8), (8, 12), (8, 8)]
 
@@ -49,3 +57,22 @@ def test_singular_values_are_brought_near_one(shape: tuple[int, ...]) -> None:
     values = torch.linalg.svdvals(found)
     assert found.shape == shape
     assert 0.5 < float(values.min()) <= float(values.max()) < 1.3
+
+
+@pytest.mark.parametrize("bad", ["layers.0.mlp.up.weight", "embed.weight"])
+def test_an_overflow_in_one_optimiser_leaves_out_the_whole_update(bad: str) -> None:
+    sizes: dict[str, Any] = {"n_layer": 1, "n_head": 1, "n_kv_head": 1, "n_embd": 16}
+    model = GPT(ModelConfig(vocab_size=64, block_size=8, mlp_hidden=16, **sizes))
+    optimizers = Optimizers(model, OptimConfig())
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(torch.zeros(()))  # makes its scale
+    before = [p.detach().clone() for p in model.parameters()]
+    for name, p in model.named_parameters():
+        p.grad = torch.full_like(p, torch.inf if name == bad else 1.0)
+    scale = scaler.get_scale()
+    optimizers.unscale(scaler)
+    optimizers.step(1.0, scaler, clip_gradients(model, 1.0))
+    for p, old in zip(model.parameters(), before, strict=True):
+        assert torch.equal(p.detach(), old)
+        assert p.grad is None
+    assert scaler.get_scale() < scale

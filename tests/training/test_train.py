@@ -149,6 +149,22 @@ def test_gradients_of_zero_end_a_run(recipe: Path, tmp_path: Path) -> None:
         train_config(config, make_loss=Numb)
 
 
+def test_a_gradient_that_is_not_finite_ends_a_run_before_it_is_saved(
+    recipe: Path, tmp_path: Path
+) -> None:
+    class Steep(SummedLoss):
+        def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+            loss: Tensor = super().forward(inputs, targets)
+            return loss + (loss - loss.detach()).sqrt()  # 0, and infinitely steep
+
+    flags = ["--run.out", str(tmp_path / "run"), "--run.save_every", "1"]
+    with pytest.raises(
+        TrainingError, match="the gradient is (nan|inf) at step 0; lower"
+    ):
+        train_config(load_config(recipe, flags), make_loss=Steep)
+    assert not steps_on_disk(tmp_path / "run")
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(
     recipe: Path,
     tmp_path: Path,

@@ -120,17 +120,19 @@ class Optimizers:
         for optimizer in self._all.values():
             scaler.unscale_(optimizer)
 
-    def step(self, scale: float, scaler: GradScaler) -> None:
+    def step(self, scale: float, scaler: GradScaler, norm: float) -> None:
         """One update at `scale` times the peak learning rates; gradients are freed.
 
-        An update whose float16 gradients overflowed is left out.
+        norm: that of all gradients. Where it is not finite nothing is updated, not
+        even by the optimiser whose own gradients did not overflow.
         """
         for name, optimizer in self._all.items():
             for group, peak in zip(
                 optimizer.param_groups, self._peaks[name], strict=True
             ):
                 group["lr"] = peak * scale
-            scaler.step(optimizer)
+            if math.isfinite(norm):
+                scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         scaler.update()
 

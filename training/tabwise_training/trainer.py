@@ -170,19 +170,18 @@ class Trainer:
         rows = batches.next(self._rows_a_step)
         waited = time.monotonic() - began
         loss = self._gradients(rows)
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {step}; lower the learning rates, then "
-                f"run again to go on from {self._out}"
-            )
+        self._check_finite("loss", loss)
         scale = learning_rate_scale(step, self._run)
         self._optimizers.unscale(self._scaler)
-        if clip_gradients(self._model, self._config.optim.grad_clip) == 0:
+        norm = clip_gradients(self._model, self._config.optim.grad_clip)
+        if not self._scaler.is_enabled():  # which leaves such an update out
+            self._check_finite("gradient", norm)
+        if norm == 0:
             raise TrainingError(
                 f"every gradient is zero at step {step}, so that nothing is learned: "
                 "try --run.compile false, or another version of torch"
             )
-        self._optimizers.step(scale, self._scaler)
+        self._optimizers.step(scale, self._scaler, norm)
         took = time.monotonic() - began
         tokens = rows.shape[0] * (rows.shape[1] - 1)
         self._progress = Progress(
@@ -194,6 +193,13 @@ class Trainer:
         )
         self._report(loss, scale, tokens / took, waited / took)
         return waited
+
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the {what} is {value} at step {self._progress.step}; lower the "
+                f"learning rates, then run again to go on from {self._out}"
+            )
 
     def _gradients(self, rows: Rows) -> float:
         """Leave the gradient of the mean loss of all processes' rows; returns it."""
