@@ -76,11 +76,13 @@ class Line:
 @attrs.frozen
 class Progress:
     """What a request has so far, and will keep: text (bytes, may end inside a UTF-8
-    character), and its tokens with their natural-log probabilities."""
+    character), and its tokens with their natural-log probabilities and where in the
+    text each begins."""
 
     text: bytes
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
+    begins: tuple[int, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -123,7 +125,8 @@ class Generation:
     text: bytes of the completion, cut at its stop (may end inside a UTF-8 character).
     tokens: those that begin before the cut; the last may reach past it, when a newline
     stands inside it. logprobs: one natural-log probability per kept token, at
-    temperature 1. probability: of the line that a search found, the least of a block's
+    temperature 1. begins: bytes of text before each kept token, none of a search's.
+    probability: of the line that a search found, the least of a block's
     lines, None without a search; alternatives: the other lines that it found. Times
     are seconds.
     """
@@ -132,6 +135,7 @@ class Generation:
     finish: Finish
     tokens: list[int] = attrs.Factory(list)
     logprobs: list[float] = attrs.Factory(list)
+    begins: list[int] = attrs.Factory(list)
     text: bytes = b""
     prompt_tokens: int = 0
     cached_tokens: int = 0  # of the prompt, found in the slot's KV

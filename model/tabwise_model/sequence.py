@@ -207,6 +207,7 @@ class Sequence:
                 bytes(text[:safe]),
                 tuple(self.tokens[:kept]),
                 tuple(self.logprobs[:kept]),
+                tuple(self._begins[:kept]),
             )
         )
 
@@ -221,6 +222,7 @@ class Sequence:
             finish=finish,
             tokens=self.tokens,
             logprobs=self.logprobs,
+            begins=self._begins,
             text=bytes(self._scanner.text),
             prompt_tokens=len(self.request.prompt),
             cached_tokens=self.cached_tokens,
@@ -250,3 +252,4 @@ class Sequence:
         kept = sum(begin < length for begin in self._begins)
         del self.tokens[kept:]
         del self.logprobs[kept:]
+        del self._begins[kept:]

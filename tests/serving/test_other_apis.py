@@ -1,5 +1,6 @@
 """OpenAI's and llama.cpp's APIs, over a real socket, and by OpenAI's own client."""
 
+import doctest
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,6 +9,7 @@ import openai
 import pytest
 
 from support.backend import HeldRunner, RunningBackend, running_backend, until
+from tabwise_server.serving.apis import text
 
 
 @pytest.fixture
@@ -120,16 +122,38 @@ async def test_several_answers_are_streamed_side_by_side_with_their_log_probabil
                 **body, stream=True, stream_options={"include_usage": True}
             )
         ]
-    texts, logprobs = [""] * 3, [[] for _ in range(3)]  # type: ignore[var-annotated]
+    texts = [""] * 3
+    logprobs: list[list[float]] = [[] for _ in range(3)]
+    offsets: list[list[int]] = [[] for _ in range(3)]
     for chunk in chunks:
         for choice in chunk.choices:
             texts[choice.index] += choice.text
             if choice.logprobs is not None:
                 logprobs[choice.index] += choice.logprobs.token_logprobs or []
+                offsets[choice.index] += choice.logprobs.text_offset or []
+    assert offsets == [c.logprobs and c.logprobs.text_offset for c in whole.choices]
     assert texts == [choice.text for choice in whole.choices]
     assert logprobs == [c.logprobs and c.logprobs.token_logprobs for c in whole.choices]
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 24
+
+
+def test_where_tokens_begin_is_counted_in_whole_characters() -> None:
+    assert doctest.testmod(text).failed == 0
+
+
+async def test_where_tokens_begin_leaves_out_what_is_written_again(
+    backend: RunningBackend,
+) -> None:
+    """Behind `de` the token `def` writes two letters again."""
+    begins = set()
+    for number in range(20):
+        body = {"prompt": f"x{number} = de", "max_tokens": 2, "temperature": 0}
+        _, answer = await backend.post("/v1/completions", body | {"logprobs": 1})
+        found = answer["choices"][0]["logprobs"]
+        if found["tokens"][0] == "def":
+            begins.add(tuple(found["text_offset"]))
+    assert begins == {(0, 1)}
 
 
 async def test_a_failure_among_several_answers_is_told_as_it_is(

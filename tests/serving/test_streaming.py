@@ -18,7 +18,7 @@ async def test_work_stops_when_a_write_finds_nobody() -> None:
     stopped = asyncio.Event()
 
     async def start(progress: Callable[[Progress], None]) -> Generation:
-        progress(Progress(b"x", (1,), (0.0,)))
+        progress(Progress(b"x", (1,), (0.0,), (0,)))
         try:
             await asyncio.Event().wait()
         finally:
@@ -80,3 +80,24 @@ async def test_who_leaves_a_stream_that_has_begun_has_not_waited_in_vain(
 
 async def _no_response(request: web.Request) -> web.StreamResponse:
     return web.StreamResponse()
+
+
+async def test_a_stream_that_ends_in_an_error_is_counted_as_one() -> None:
+    runner = HeldRunner()
+    async with running_backend(runner) as backend:
+        runner.hold(after=8)
+        body = {"prompt": "x = ", "max_tokens": 400, "stream": True, "temperature": 0}
+        async with backend.http.post(
+            f"{backend.url}/v1/completions", json=body
+        ) as response:
+            assert await response.content.readline()
+            runner.fail_next = RuntimeError("no memory")
+            runner.release()
+            assert "engine_failed" in await response.text()
+        for name, count in (
+            ('code_completion_requests_total{status="success"}', 0),
+            ('code_completion_requests_total{status="error"}', 1),
+            ('tabwise_rejected_requests_total{reason="engine_failed"}', 1),
+            ("code_completion_duration_seconds_count", 0),
+        ):
+            assert await backend.metric(name) == count

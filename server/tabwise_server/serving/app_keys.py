@@ -15,3 +15,4 @@ HOUSE = web.AppKey("house", House)
 KEYS = web.AppKey("keys", Keys)
 CALLER = web.RequestKey("caller", str)  # whose key a request brought
 TOLD = web.RequestKey("told", bool)  # some of the answer, as it grows
+BROKEN = web.RequestKey("broken", bool)  # an error ended that, which has been told

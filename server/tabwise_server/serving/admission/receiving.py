@@ -15,7 +15,7 @@ from aiohttp import web
 from tabwise_server.errors import BadRequest, DeadlineExceeded, TooLarge
 from tabwise_server.serving.admission.callers import ANYONE
 from tabwise_server.serving.admission.limits import Place
-from tabwise_server.serving.app_keys import CALLER, SERVICE, SETTINGS, TOLD
+from tabwise_server.serving.app_keys import BROKEN, CALLER, SERVICE, SETTINGS, TOLD
 from tabwise_server.serving.question import Asker
 from tabwise_server.wire import MAX_DEADLINE_MS, MAX_NAME
 
@@ -70,6 +70,9 @@ def a_place(request: web.Request) -> Iterator[Ticket]:
     except Exception:
         metrics.requests.labels("error").inc()
         raise
+    if BROKEN in request:
+        metrics.requests.labels("error").inc()
+        return
     metrics.requests.labels("success").inc()
     metrics.duration.observe(time.monotonic() - received)
 
@@ -86,7 +89,8 @@ def holding_place(request: web.Request) -> Iterator[Place]:
     place = service.places.reserve(request.get(CALLER, ANYONE), tokens)
     try:
         yield place
-        place.answered()
+        if BROKEN not in request:
+            place.answered()
     except (asyncio.CancelledError, ConnectionResetError, DeadlineExceeded):
         if TOLD not in request and request.content.is_eof():
             place.unanswered()

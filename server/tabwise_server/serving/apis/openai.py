@@ -32,7 +32,7 @@ from tabwise_server.serving.apis.fields import (
 )
 from tabwise_server.serving.apis.holes import written_hole
 from tabwise_server.serving.apis.streaming import Piece, Start, answer_events
-from tabwise_server.serving.apis.text import decode_whole
+from tabwise_server.serving.apis.text import decode_whole, offsets_of
 from tabwise_server.serving.app_keys import SERVICE
 from tabwise_server.serving.question import Question
 from tabwise_server.serving.service import CompletionService
@@ -222,14 +222,12 @@ def _usage(results: Sequence[Generation]) -> dict[str, Any]:
 def _logprobs(service: CompletionService, found: Generation | Piece) -> dict[str, Any]:
     """Of the chosen tokens; where each begins counts from the completion's start."""
     tokenizer = service.checkpoint.tokenizer
-    texts = [tokenizer.decode([token]) for token in found.tokens]
-    at = found.begins if isinstance(found, Piece) else 0
-    offsets = []
-    for text in texts:
-        offsets.append(at)
-        at += len(text)
+    if isinstance(found, Piece):
+        offsets = list(found.offsets)
+    else:
+        offsets = offsets_of(found.text, found.begins)
     return {
-        "tokens": texts,
+        "tokens": [tokenizer.decode([token]) for token in found.tokens],
         "token_logprobs": list(found.logprobs),
         "top_logprobs": None,
         "text_offset": offsets,

@@ -14,7 +14,9 @@ from aiohttp import web
 
 from tabwise_model.request import Generation, Progress
 from tabwise_server.errors import TabwiseError
-from tabwise_server.serving.app_keys import SETTINGS, TOLD
+from tabwise_server.serving.apis.text import offsets_of
+from tabwise_server.serving.app_keys import BROKEN, SERVICE, SETTINGS, TOLD
+from tabwise_server.serving.observing.requests import note
 
 # Begins a generation, given what it is to call in the engine's thread.
 Start = Callable[[Callable[[Progress], None]], Coroutine[Any, Any, Generation]]
@@ -22,12 +24,13 @@ Start = Callable[[Callable[[Progress], None]], Coroutine[Any, Any, Generation]]
 
 @attrs.frozen
 class Piece:
-    """What has come since the piece before. begins: characters that came before it."""
+    """What has come since the piece before. offsets: characters of the whole text that
+    stand before each of its tokens."""
 
     text: str
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
-    begins: int
+    offsets: tuple[int, ...]
 
 
 class _Growing:
@@ -35,7 +38,7 @@ class _Growing:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._bytes = self._tokens = self._characters = 0
+        self._bytes = self._tokens = 0
 
     def grow(self, found: Progress | Generation) -> Piece | None:
         """What is new: a character at least, or a generation's last tokens."""
@@ -45,10 +48,13 @@ class _Growing:
         if not text and not left:
             return None
         new = slice(self._tokens, None)
-        begins = self._characters
         self._tokens = len(found.tokens)
-        self._characters += len(text)
-        return Piece(text, tuple(found.tokens[new]), tuple(found.logprobs[new]), begins)
+        return Piece(
+            text,
+            tuple(found.tokens[new]),
+            tuple(found.logprobs[new]),
+            tuple(offsets_of(found.text, found.begins)[new]),
+        )
 
 
 async def pieces(
@@ -107,6 +113,9 @@ async def answer_events(
     except TabwiseError as error:
         if response is None:
             raise
+        request[BROKEN] = True
+        request.app[SERVICE].metrics.rejected.labels(error.code).inc()
+        note(error=error.code)
         said = {"code": error.code, "message": str(error)}
         await _send(request, response, {"error": said})
     assert response is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 
 
 def decode_whole(data: bytes) -> str:
@@ -11,3 +12,18 @@ def decode_whole(data: bytes) -> str:
     Bytes that can never become a character show as U+FFFD.
     """
     return codecs.getincrementaldecoder("utf-8")("replace").decode(data, final=False)
+
+
+def offsets_of(text: bytes, begins: Sequence[int]) -> list[int]:
+    """How many whole characters stand before each place, in bytes and rising.
+
+    >>> offsets_of("aé!".encode(), [0, 1, 2, 3])
+    [0, 1, 1, 2]
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    offsets, characters, done = [], 0, 0
+    for at in begins:
+        characters += len(decoder.decode(text[done:at]))
+        offsets.append(characters)
+        done = at
+    return offsets
