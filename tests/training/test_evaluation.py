@@ -10,7 +10,12 @@ from tabwise_training.evaluation.metrics import (
     exact_share,
     operating_points,
 )
-from tabwise_training.evaluation.positions import KINDS, Position, draw_positions
+from tabwise_training.evaluation.positions import (
+    KINDS,
+    NoPosition,
+    Position,
+    draw_positions,
+)
 
 SOURCE = inspect.getsource(json.decoder)
 DOCUMENTS = [("decoder.py", SOURCE), ("encoder.py", inspect.getsource(json.encoder))]
@@ -30,6 +35,22 @@ def test_kinds_come_in_equal_shares_and_the_seed_decides() -> None:
     assert [p.kind for p in positions] == list(KINDS) * 10
     assert positions == draw_positions(DOCUMENTS, 40, seed=1)
     assert positions != draw_positions(DOCUMENTS, 40, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["import os\nimport sys\n"], r'kind "after . \( =" \(documents: 1\); give'),
+        (["# a\n", "x\n"], r'kind "next line" \(documents: 2\)'),
+        ([], "the documents are empty"),
+        (["", ""], "the documents are empty"),
+    ],
+)
+def test_documents_without_a_place_for_a_cursor_are_refused(
+    texts: list[str], message: str
+) -> None:
+    with pytest.raises(NoPosition, match=message):
+        draw_positions([("a.py", text) for text in texts], 8, seed=1)
 
 
 def test_kinds_are_what_they_say() -> None:

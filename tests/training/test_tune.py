@@ -25,6 +25,7 @@ from tabwise_training.data import DataConfig
 from tabwise_training.destination import DestinationError
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.metrics import Share
+from tabwise_training.evaluation.positions import draw_positions
 from tabwise_training.quantize import to_int4
 from tabwise_training.tuning import general
 from tabwise_training.tuning.general import (
@@ -91,6 +92,17 @@ def test_the_newest_commits_files_are_held_out(tmp_path: Path) -> None:
     git(root, "commit", "-q", "-m", "second", day=2)
     parts = split_repository(read_repository(root), added_times(root))
     assert {path for path, _ in parts.held_out} <= {path for path, _ in FILES[16:]}
+
+
+def test_files_of_imports_are_not_what_is_measured_by() -> None:
+    """However new they are, and however large the others."""
+    imports = ("new.py", "import os\nimport sys\n")
+    others = [(f"large_{i}.py", SOURCE) for i in range(3)]
+    added = {path: 1.0 for path, _ in others} | {"new.py": 2.0}
+    parts = split_repository([imports, *others], added)
+    assert imports in parts.train or imports in parts.choose
+    assert [text for _, text in parts.held_out] == [SOURCE]
+    assert draw_positions(parts.held_out, 40, seed=1)
 
 
 def test_ignored_and_short_files_are_not_learned(tmp_path: Path) -> None:

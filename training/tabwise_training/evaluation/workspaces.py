@@ -15,7 +15,11 @@ from tabwise_model.repository import Repository
 from tabwise_model.runners.protocol import Runner
 from tabwise_server.suggest.levels import threshold
 from tabwise_training.evaluation.generate import Completer, Completion
-from tabwise_training.evaluation.positions import Position, draw_positions
+from tabwise_training.evaluation.positions import (
+    NoPosition,
+    Position,
+    draw_positions,
+)
 from tabwise_training.evaluation.windows import hole_of
 
 
@@ -76,12 +80,15 @@ def study_workspaces(
         "|---|---|---|---|---|---|---|",
     ]
     for package, files in sorted(packages.items()):
+        try:
+            positions = draw_positions([*files.items()], count // len(packages), seed)
+        except NoPosition:  # a package of imports alone shows nothing
+            continue
         encode = checkpoint.tokenizer.encode
         repository = Repository.of(
             {path: np.array(encode(text), np.int32) for path, text in files.items()}
         )
         row = _Row(package, repository.remembered.tokens)
-        positions = draw_positions([*files.items()], count // len(packages), seed)
         holes = [Hole(prefix=p, suffix=s) for p, s in map(hole_of, positions)]
         asked = [(hole, Wanted()) for hole in holes]
         others = [repository.without(position.path) for position in positions]

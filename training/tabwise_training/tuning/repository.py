@@ -14,6 +14,7 @@ import attrs
 from tabwise_model.source_filters import own_text
 from tabwise_training.corpus.sources import list_folder, read_folder
 from tabwise_training.errors import TrainingError
+from tabwise_training.evaluation.positions import KINDS, CursorKind, kinds_in
 
 Text = tuple[str, str]  # path, text
 HELD_OUT_SHARE = 0.15  # of characters, never trained on: the figures
@@ -52,11 +53,15 @@ def split_repository(files: Sequence[Text], added: Mapping[str, float]) -> Parts
     """The newest files are held out; the rest is divided by the hash of the path.
 
     added: when a path was added, in seconds; a path without an entry is newest of all
-    where others have one, so for no entries at all the hash alone decides.
+    where others have one, so for no entries at all the hash alone decides. Where the
+    newest have no place to measure at, as files of imports, those that do are held out.
     """
     newest = {path: -added.get(path, math.inf) for path, _ in files}
     order = sorted(files, key=lambda file: (newest[file[0]], _draw(file[0])))
     held_out, rest = _take(order, HELD_OUT_SHARE)
+    if not _measurable(held_out) and (fit := [f for f in order if _measurable([f])]):
+        held_out, rest = _take(fit, HELD_OUT_SHARE)
+        rest += [file for file in order if file not in fit]
     choose, train = _take(sorted(rest, key=lambda f: _draw(f[0])), CHOICE_SHARE)
     return Parts(train=sorted(train), choose=choose, held_out=held_out)
 
@@ -102,6 +107,12 @@ def _take(files: Sequence[Text], share: float) -> tuple[list[Text], list[Text]]:
         left.remove(smallest)
         taken.append(smallest)
     return taken, left
+
+
+def _measurable(files: Sequence[Text]) -> bool:
+    """Whether there is a place for every kind of cursor."""
+    kinds = frozenset[CursorKind]().union(*(kinds_in(text) for _, text in files))
+    return kinds == frozenset(KINDS)
 
 
 def _draw(path: str) -> bytes:
