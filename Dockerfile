@@ -101,7 +101,7 @@ ENV TABWISE_SERVE_HOST=0.0.0.0 \
     TABWISE_SERVE_PORT=8000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['TABWISE_SERVE_PORT'] + '/livez', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as u; e = os.environ; tls = 'TABWISE_SERVE_TLS_CERT' in e; u.urlopen('http' + 's' * tls + '://127.0.0.1:' + e['TABWISE_SERVE_PORT'] + '/livez', timeout=4, context=ssl._create_unverified_context() if tls else None)"]
 CMD ["serve"]
 
 # torch's own wheels bring the CUDA runtime; the driver comes from the host.

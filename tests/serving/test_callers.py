@@ -1,8 +1,10 @@
 """Keys from a file that changes, limits of one key, and TLS."""
 
 import asyncio
+import json
 import os
 import ssl
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -114,6 +116,24 @@ async def test_tls_with_the_certificate_that_is_set(tmp_path: Path) -> None:
             http.get(f"https://127.0.0.1:{port}/health") as response,
         ):
             assert response.status == 200
+        assert await image_finds_healthy(port, TABWISE_SERVE_TLS_CERT=str(pem)) == 0
+        assert await image_finds_healthy(port) != 0
+        plain = int(backend.url.rpartition(":")[2])
+        assert await image_finds_healthy(plain) == 0
+
+
+async def image_finds_healthy(port: int, **more: str) -> int:
+    """The exit status of what the Dockerfile checks its server with."""
+    text = (Path(__file__).parents[2] / "Dockerfile").read_text()
+    check = text[text.index("HEALTHCHECK") :]
+    command = json.loads(check[check.index("CMD ") + 4 :].partition("\n")[0])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command[1:],
+        env={**os.environ, "TABWISE_SERVE_PORT": str(port), **more},
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    return await process.wait()
 
 
 def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
