@@ -21,7 +21,7 @@ from tabwise_training.errors import TrainingError
 from tabwise_training.optim import learning_rate_scale
 from tabwise_training.run_state import read_log, steps_on_disk
 from tabwise_training.train import train as train_config
-from tabwise_training.trainer import SummedLoss
+from tabwise_training.trainer import SummedLoss, step_seed
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -50,20 +50,29 @@ def test_training_lowers_the_loss_and_leaves_a_checkpoint(
     assert (out / "loss.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("dropout", ["0.0", "0.1"])
 def test_an_interrupted_run_resumes_to_the_same_bits(
-    recipe: Path, tmp_path: Path
+    dropout: str, recipe: Path, tmp_path: Path
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert train(recipe, whole) == 0
-    assert train(recipe, cut, "--stop-after-s", "0.000001") == 130
+    flags = ("--model.dropout", dropout)
+    assert train(recipe, whole, *flags) == 0
+    assert train(recipe, cut, "--stop-after-s", "0.000001", *flags) == 130
     assert [p.name for p in steps_on_disk(cut)] == ["step-000001"]
-    assert train(recipe, cut) == 0
+    assert train(recipe, cut, *flags) == 0
     assert weights(cut, 8) == weights(whole, 8)
     logs = [
         [(row["step"], row["loss"], row["val_bpb"]) for row in read_log(out)]
         for out in (whole, cut)
     ]
     assert logs[0] == logs[1]
+
+
+def test_dropout_is_drawn_anew_each_step_and_in_each_process() -> None:
+    asked = [
+        (seed, step, rank) for seed in (1, 2) for step in (0, 1) for rank in (0, 1)
+    ]
+    assert len({step_seed(*one) for one in asked}) == len(asked)
 
 
 def train_in_two(recipe: Path, out: Path, *flags: str) -> int:
@@ -159,7 +168,7 @@ def test_a_gradient_that_is_not_finite_ends_a_run_before_it_is_saved(
 
     flags = ["--run.out", str(tmp_path / "run"), "--run.save_every", "1"]
     with pytest.raises(
-        TrainingError, match="the gradient is (nan|inf) at step 0; lower"
+        TrainingError, match=r"the gradient is (nan|inf) at step 0; lower"
     ):
         train_config(load_config(recipe, flags), make_loss=Steep)
     assert not steps_on_disk(tmp_path / "run")

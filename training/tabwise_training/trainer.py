@@ -169,6 +169,8 @@ class Trainer:
         step = self._progress.step
         rows = batches.next(self._rows_a_step)
         waited = time.monotonic() - began
+        if self._model.config.dropout:
+            torch.manual_seed(step_seed(self._run.seed, step, self._processes.rank))
         loss = self._gradients(rows)
         self._check_finite("loss", loss)
         scale = learning_rate_scale(step, self._run)
@@ -354,3 +356,9 @@ class Trainer:
     def _say(self, text: str) -> None:
         if self._processes.leads:
             print(text, flush=True)
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Of dropout's masks, by which a resumed step draws those that it would have drawn,
+    and each process others."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
