@@ -3,8 +3,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from support.tokenizer import TOKENIZER
+from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.ngram import (
     NGram,
     complete_all_by_counts,
@@ -13,6 +15,8 @@ from tabwise_training.evaluation.ngram import (
 from tabwise_training.evaluation.positions import Position
 from tabwise_training.evaluation.trained_lines import lines_in, whole_line
 
+# a vocabulary without its last piece
+SHORTER = "".join(TOKENIZER.dumps().splitlines(keepends=True)[:-1])
 CORPUS = inspect.getsource(json.decoder)
 
 
@@ -61,6 +65,27 @@ def test_every_context_is_found_where_a_plain_scan_finds_it() -> None:
 def test_a_large_corpus_is_sampled(prepared: Path) -> None:
     model = load_ngram(prepared, TOKENIZER, sample_tokens=5_000)
     assert 4_000 < len(model._order) < 5_000
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "tokenizer.tiktoken is missing; run `tabwise prepare` first"),
+        ({"tokenizer.tiktoken": SHORTER}, "another vocabulary than the checkpoint"),
+        ({"tokenizer.tiktoken": TOKENIZER.dumps()}, "train.bin: .*prepare` again"),
+        (
+            {"tokenizer.tiktoken": TOKENIZER.dumps(), "train.bin": ""},
+            "train.bin: cannot .* empty file; run `tabwise prepare` again",
+        ),
+    ],
+)
+def test_what_cannot_be_counted_is_named(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(TrainingError, match=message):
+        load_ngram(tmp_path, TOKENIZER)
 
 
 def test_lines_of_the_training_split_are_recognised(tmp_path: Path) -> None:

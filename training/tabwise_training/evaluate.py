@@ -171,6 +171,8 @@ def evaluate(
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     """All figures of one checkpoint that the arguments ask for."""
+    tokenizer = checkpoint.tokenizer
+    ngram = load_ngram(arguments.ngram, tokenizer) if arguments.ngram else None
     runner = make_runner(checkpoint, arguments.runner, arguments.slots)
     figures, found = _likely_and_exact(
         runner, checkpoint, documents, positions, trained, arguments
@@ -180,12 +182,8 @@ def evaluate(
     figures["without_suffix"] = measure(positions, alone, trained)
     copied = [copy_similar_line(p) for p in positions]
     figures["copy_baseline"] = tabulate_texts(positions, copied, trained)
-    if arguments.ngram:
-        counted = complete_all_by_counts(
-            load_ngram(arguments.ngram, checkpoint.tokenizer),
-            checkpoint.tokenizer,
-            positions,
-        )
+    if ngram is not None:
+        counted = complete_all_by_counts(ngram, tokenizer, positions)
         figures["ngram_baseline"] = tabulate_texts(positions, counted, trained)
     figures["samples"] = _samples(positions, found)
     if arguments.bodies:

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from tabwise_model.healing import TokenIndex
 from tabwise_model.tokenizer import Tokenizer
+from tabwise_training.calibration import check_vocabulary
+from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.positions import Position
 
 ORDER = 6  # tokens, the predicted one among them
@@ -79,8 +81,17 @@ class NGram:
 def load_ngram(
     folder: Path, tokenizer: Tokenizer, sample_tokens: int = SAMPLE_TOKENS
 ) -> NGram:
-    """Of tokens spread evenly over a prepared corpus's train split."""
-    tokens = np.memmap(folder / "train.bin", dtype=np.uint16, mode="r")
+    """Of tokens spread evenly over a prepared corpus's train split.
+
+    Raises TrainingError if it has another vocabulary, or holds nothing.
+    """
+    check_vocabulary(folder, tokenizer)
+    try:
+        tokens = np.memmap(folder / "train.bin", dtype=np.uint16, mode="r")
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"{folder / 'train.bin'}: {error}; run `tabwise prepare` again"
+        ) from error
     parts = 50
     size = sample_tokens // parts
     starts = np.linspace(0, max(0, len(tokens) - size), parts).astype(int)
