@@ -94,6 +94,16 @@ def text_of_events(text: str) -> str:
     return "".join(json.loads(event)["choices"][0]["text"] for event in events)
 
 
+async def test_a_kept_answer_took_no_time_and_has_no_rate() -> None:
+    async with running_backend(HeldRunner(), **ON) as backend:
+        asked = {"input_prefix": "x = ", "input_suffix": "", "n_predict": 8}
+        rates = [
+            (await backend.post("/infill", asked))[1]["timings"]["predicted_per_second"]
+            for _ in range(2)
+        ]
+        assert rates[0] > rates[1] == 0
+
+
 async def test_what_is_drawn_by_chance_is_drawn_again() -> None:
     async with running_backend(HeldRunner(), **ON) as backend:
         asked = body(temperature=2.0)

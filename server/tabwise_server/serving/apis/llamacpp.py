@@ -175,12 +175,17 @@ def _last(
         "timings": {
             "prompt_n": computed,
             "prompt_ms": prefill_ms,
-            "prompt_per_second": computed / max(result.prefill_s, 1e-9),
+            "prompt_per_second": _rate(computed, result.prefill_s),
             "predicted_n": new,
             "predicted_ms": decode_ms,
-            "predicted_per_second": new / max(result.decode_s, 1e-9),
+            "predicted_per_second": _rate(new, result.decode_s),
         },
     }
+
+
+def _rate(count: int, seconds: float) -> float:
+    """Per second; 0 where it took no time, as of an answer that was kept."""
+    return count / seconds if seconds else 0.0
 
 
 def _stop_type(result: Generation) -> str:
