@@ -132,10 +132,13 @@ def test_white_space_at_line_ends_makes_no_new_file() -> None:
     assert (repeat.reason, repeat.of) == ("duplicate", "a")
 
 
-def test_a_file_with_a_few_lines_changed_is_a_near_duplicate() -> None:
+@pytest.mark.parametrize("between", ["c", "a"])
+def test_a_file_with_a_few_lines_changed_is_a_near_duplicate(between: str) -> None:
+    """Also of a file whose name another one has."""
     seen = Duplicates()
     changed = CODE.replace("initial_indent", "first_indent") + "\nLAST = True\n"
     assert seen.add("a", digest(CODE), signature(word_hashes(CODE))) is None
+    assert seen.add(between, digest(OTHER), signature(word_hashes(OTHER))) is None
     repeat = seen.add("b", digest(changed), signature(word_hashes(changed)))
     assert repeat is not None
     assert (repeat.reason, repeat.of) == ("near duplicate", "a")

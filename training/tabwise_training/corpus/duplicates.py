@@ -88,20 +88,21 @@ class Duplicates:
         self._threshold = threshold
         self._exact: dict[str, str] = {}
         self._near = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, ROWS))
-        self._signatures: dict[str, Signature] = {}
+        self._files: list[tuple[str, Signature]] = []  # by the number in `_near`
 
     def add(self, name: str, digest: str, signature: Signature) -> Repeat | None:
-        """None if the file is new, and then it is remembered under `name`."""
+        """None if the file is new, and then it is remembered. Names may repeat: two
+        folders can have the same one."""
         if digest in self._exact:
             return Repeat("duplicate", self._exact[digest])
         minhash = _minhash(signature)
-        for other in sorted(self._near.query(minhash)):
-            equal = np.count_nonzero(self._signatures[other] == signature)
-            if equal >= self._threshold * PERMUTATIONS:
+        for number in sorted(self._near.query(minhash)):
+            other, values = self._files[number]
+            if np.count_nonzero(values == signature) >= self._threshold * PERMUTATIONS:
                 return Repeat("near duplicate", other)
         self._exact[digest] = name
-        self._signatures[name] = signature
-        self._near.insert(name, minhash, check_duplication=False)
+        self._near.insert(len(self._files), minhash, check_duplication=False)
+        self._files.append((name, signature))
         return None
 
 
