@@ -34,7 +34,8 @@ from tabwise_training.pruning.plan import (
 from tabwise_training.train import train
 from tabwise_training.validation import model_of
 
-TRAINED = attrs.evolve(LLAMA, vocab_size=320)  # as training rounds it up
+# as training rounds the vocabulary up, and with the epsilon of an imported Llama
+TRAINED = attrs.evolve(LLAMA, vocab_size=320, norm_eps=1e-6)
 THREE_LAYERS = attrs.evolve(LLAMA, n_layer=3)
 ROWS: Rows = (
     np.random.default_rng(0).integers(0, LLAMA.vocab_size, (6, 33)).astype(np.uint16)
@@ -217,6 +218,7 @@ def test_the_command_cuts_and_recovers(
     shape = found.config
     assert (shape.n_layer, shape.n_head, shape.n_kv_head) == (1, 2, 2)
     assert (shape.head_size, shape.mlp_hidden, found.bits) == (8, 32, 32)
+    assert shape.norm_eps == TRAINED.norm_eps
     record = found.provenance["pruned"]
     assert record["from"] == load_checkpoint(saved).digest
     assert len(record["layers"]) == 1

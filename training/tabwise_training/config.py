@@ -28,6 +28,7 @@ class ModelShape:
     n_embd: int
     mlp_hidden: int
     rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
     dropout: float = 0.0
     head_dim: int | None = None
 

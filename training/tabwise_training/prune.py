@@ -134,7 +134,7 @@ def recover(
     """The checkpoint trained on by the recipe; None if that was interrupted."""
     _begin_with(cut, Path(recipe.run.init_from), Path(recipe.run.out))
     shape = attrs.asdict(cut.config)
-    del shape["vocab_size"], shape["norm_eps"]
+    del shape["vocab_size"]
     recipe = attrs.evolve(recipe, model=attrs.evolve(recipe.model, **shape))
     if not train(recipe, story=story):
         return None
@@ -163,7 +163,7 @@ def recovery_recipe(checkpoint: Checkpoint, out: Path, flags: list[str]) -> Trai
     """
     run = out.with_name(f"{out.name}-recovery")
     model = attrs.asdict(checkpoint.config)
-    del model["vocab_size"], model["norm_eps"]
+    del model["vocab_size"]
     data: dict[str, Any] = {
         "model": model,
         "data": {},
