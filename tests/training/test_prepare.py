@@ -14,6 +14,7 @@ from support.tokenizer import TOKENIZER
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_server.cli import main
 from tabwise_training.corpus.bpe import first_disagreement, train_bpe
+from tabwise_training.data import Documents
 from tabwise_training.errors import CorpusError
 from tabwise_training.prepare import load_tokenizer
 
@@ -215,6 +216,34 @@ def test_running_out_of_room_leaves_the_prepared_corpus_whole(
     assert done.returncode == 1
     assert done.stderr == f"tabwise prepare: cannot write {out}: File too large\n"
     assert {f.name: f.read_bytes() for f in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("renames", range(1, 6))
+def test_what_an_interrupted_prepare_leaves_is_not_trained_on(
+    tmp_path: Path, corpus: Path, renames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, left = tmp_path / "out", iter(range(renames))
+    replace = Path.replace
+
+    def interrupted(file: Path, target: Path) -> Path:
+        if target.parent == out and next(left, None) is None:
+            raise KeyboardInterrupt
+        return replace(file, target)
+
+    ranks = {b: i for i, b in enumerate(TOKENIZER.token_bytes()[: TOKENIZER.end])}
+    swapped = ranks | {b"a": ranks[b"e"], b"e": ranks[b"a"]}
+    (tmp_path / "one").write_text(TOKENIZER.dumps())
+    (tmp_path / "two").write_text(Tokenizer(swapped).dumps())
+    assert prepare(corpus, out, "--tokenizer", tmp_path / "one", "--jobs", 1) == 0
+    monkeypatch.setattr(Path, "replace", interrupted)
+    assert prepare(corpus, out, "--tokenizer", tmp_path / "two", "--jobs", 1) == 130
+    monkeypatch.undo()
+    with pytest.raises(
+        CorpusError, match=r"train\.bin is not what manifest.json names"
+    ):
+        Documents(out, "train", load_tokenizer(out))
+    assert prepare(corpus, out, "--tokenizer", tmp_path / "two", "--jobs", 1) == 0
+    assert decoded(out, "train") == texts(corpus, "train")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from tabwise_model.fim import render_context, render_psm, render_spm
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.errors import TrainingError
 from tabwise_training.loss import IGNORE
-from tabwise_training.prepare import load_tokenizer, read_manifest
+from tabwise_training.prepare import check_split, load_tokenizer, read_manifest
 from tabwise_training.spans import SpanChooser
 
 Rows = npt.NDArray[np.uint16]
@@ -93,6 +93,7 @@ def _ids_file(folder: Path, split: str) -> Path:
         raise TrainingError(
             f"{file} is truncated: its size is {what}; run `tabwise prepare` again"
         )
+    check_split(folder, split)
     return file
 
 

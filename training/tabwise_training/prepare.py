@@ -35,6 +35,7 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.tiktoken"
 SAMPLE_BYTES = 40_000_000  # that a tokenizer is trained on
 CHECK_BYTES = 4_000_000  # that both its forms must cut alike
+ID_BYTES = 2
 OFFSET_SHARE = 0.9  # of characters, for training
 
 
@@ -91,7 +92,7 @@ def prepare(
 ) -> dict[str, Any]:
     """Bring `out` up to date with the splits' files; returns its manifest.
 
-    New files are put in place together when all are complete, the manifest last.
+    New files are put in place when all are complete; see `_publish`.
     """
     before = read_manifest(out).get("splits", {})
     inputs = {split: sha256_of(file) for split, file in files.items()}
@@ -115,13 +116,23 @@ def prepare(
 
 
 def _publish(part: Path, out: Path, keep: set[str]) -> None:
-    """Move what is new to `out`, the manifest last, and remove splits that are gone."""
-    for split in set(SPLITS) - keep:
-        for name in _names(split):
-            (out / name).unlink(missing_ok=True)
-    for file in sorted(part.iterdir(), key=lambda file: file.name == MANIFEST):
-        if file.name == MANIFEST or not _same(file, out / file.name):
-            file.replace(out / file.name)
+    """Move what is new to `out`, and remove splits that are gone.
+
+    Meanwhile `out` has a manifest of no splits, so that nobody takes what an
+    interruption leaves for a corpus; the new one comes last.
+    """
+    files = [file for file in sorted(part.iterdir()) if file.name != MANIFEST]
+    new = [file for file in files if not _same(file, out / file.name)]
+    gone = [out / name for split in set(SPLITS) - keep for name in _names(split)]
+    gone = [file for file in gone if file.exists()]
+    if new or gone:
+        unfinished = part / f"{MANIFEST}.unfinished"
+        unfinished.write_text(json.dumps({"format": 1, "splits": {}}))
+        unfinished.replace(out / MANIFEST)
+    for file in gone:
+        file.unlink()
+    for file in [*new, part / MANIFEST]:
+        file.replace(out / file.name)
 
 
 def _same(file: Path, other: Path) -> bool:
@@ -150,6 +161,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return data if isinstance(data, dict) and data.get("format") == 1 else {}
+
+
+def check_split(folder: Path, split: str) -> None:
+    """Raise CorpusError if a folder's manifest does not name its split, or one of
+    another size. A folder without a manifest is in the plain layout, and is taken."""
+    if not (folder / MANIFEST).is_file():
+        return
+    counts = read_manifest(folder).get("splits", {}).get(split, {}).get("counts", {})
+    ids = (folder / f"{split}.bin").stat().st_size / ID_BYTES
+    if counts.get("tokens") != ids:
+        raise CorpusError(
+            f"{folder}/{split}.bin is not what {MANIFEST} names: an interrupted "
+            "`tabwise prepare` may have left it; run that again"
+        )
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
