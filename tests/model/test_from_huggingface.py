@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as HFTokenizer
 
 from support.huggingface import SOURCE, make_folder
 from tabwise_model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from tabwise_model.export.from_huggingface import read_huggingface
+from tabwise_model.export.from_huggingface import GPT2_PATTERN, read_huggingface
 from tabwise_model.gpt import GPT
 
 
@@ -69,6 +69,53 @@ def test_what_does_not_fit_is_named(
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(CheckpointError, match=message):
+        read_huggingface(tmp_path)
+
+
+SPLIT = {"type": "Split", "pattern": {"Regex": r"\S+|\s+"}, "behavior": "Isolated"}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+CUTTING = BYTES | {"use_regex": True}
+
+
+def change_steps(folder: Path, steps: list[dict[str, Any]]) -> None:
+    make_folder(folder, "llama")
+    data = json.loads((folder / "tokenizer.json").read_text())
+    data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("steps", "pattern"),
+    [
+        ([SPLIT, BYTES], r"\S+|\s+"),
+        ([SPLIT | {"behavior": "Removed", "invert": True}, BYTES], r"\S+|\s+"),
+        ([CUTTING], GPT2_PATTERN),
+    ],
+)
+def test_the_step_that_cuts_becomes_our_pattern(
+    tmp_path: Path, steps: list[dict[str, Any]], pattern: str
+) -> None:
+    change_steps(tmp_path, steps)
+    assert read_huggingface(tmp_path).tokenizer.pattern == pattern
+
+
+@pytest.mark.parametrize(
+    ("steps", "names"),
+    [
+        ([{"type": "Digits", "individual_digits": True}, CUTTING], "Digits, ByteLevel"),
+        ([SPLIT, SPLIT, BYTES], "Split, Split, ByteLevel"),
+        ([SPLIT, CUTTING], "Split, ByteLevel"),
+        ([SPLIT | {"behavior": "Removed"}, BYTES], "Split, ByteLevel"),
+        ([SPLIT | {"pattern": {"String": " "}}, BYTES], "Split, ByteLevel"),
+        ([{"type": "Metaspace"}], "Metaspace"),
+        ([BYTES], "ByteLevel"),
+    ],
+)
+def test_a_step_that_cuts_as_ours_cannot_is_named(
+    tmp_path: Path, steps: list[dict[str, Any]], names: str
+) -> None:
+    change_steps(tmp_path, steps)
+    with pytest.raises(CheckpointError, match=f"pre_tokenizer must .* got {names}"):
         read_huggingface(tmp_path)
 
 

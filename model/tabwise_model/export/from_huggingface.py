@@ -29,6 +29,7 @@ from tabwise_model.tokenizer import Tokenizer, TokenizerError
 GPT2_PATTERN = (
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
+KEEPS_MATCHES = (("Isolated", False), ("Removed", True))  # a Split's behavior, invert
 VOCAB_MULTIPLE = 64  # keeps the head's matrix product on its fast path
 
 LLAMA_NAMES: Mapping[str, str] = {
@@ -112,16 +113,35 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _split_pattern(data: Mapping[str, Any], folder: Path) -> str:
+    """The one pattern that cuts text. Raises CheckpointError where another step does,
+    or none."""
     steps = data.get("pre_tokenizer") or {}
     steps = steps.get("pretokenizers", [steps])
-    for step in steps:
-        if step.get("type") == "Split" and "Regex" in step.get("pattern", {}):
-            return str(step["pattern"]["Regex"])
-    if any(s.get("type") == "ByteLevel" and s.get("use_regex", True) for s in steps):
+    cutting = [s for s in steps if s.get("type") != "ByteLevel" or _uses_regex(s)]
+    pattern = _pattern_of(cutting[0]) if len(cutting) == 1 else None
+    if pattern is None:
+        names = ", ".join(str(step.get("type")) for step in steps)
+        raise CheckpointError(
+            f"{folder / 'tokenizer.json'}: pre_tokenizer must be ByteLevel, or one "
+            f"Split that keeps what its Regex finds, got {names}"
+        )
+    return pattern
+
+
+def _pattern_of(step: Mapping[str, Any]) -> str | None:
+    """The pattern whose matches are its pieces; None for a step that does another
+    thing."""
+    if step.get("type") == "ByteLevel":
         return GPT2_PATTERN
-    raise CheckpointError(
-        f"{folder}: an unknown pre_tokenizer; need ByteLevel or Split"
-    )
+    how = step.get("behavior", "Isolated"), step.get("invert", False)
+    if step.get("type") != "Split" or how not in KEEPS_MATCHES:
+        return None
+    regex = step.get("pattern", {}).get("Regex")
+    return None if regex is None else str(regex)
+
+
+def _uses_regex(byte_level: Mapping[str, Any]) -> bool:
+    return bool(byte_level.get("use_regex", True))
 
 
 # What our model does not do: the key, and the values that ask nothing of the kind.
