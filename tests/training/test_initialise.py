@@ -1,18 +1,22 @@
 """Training from a checkpoint, from GPT-2, and what is refused."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiktoken_ext.openai_public import r50k_pat_str  # type: ignore[import-untyped]
 
 from support.huggingface import make_folder
 from tabwise_model.checkpoint import load_checkpoint, save_checkpoint
-from tabwise_model.export.from_huggingface import read_huggingface
+from tabwise_model.export.from_huggingface import GPT2_PATTERN, read_huggingface
+from tabwise_model.tokenizer import SPLIT_PATTERN, Tokenizer
 from tabwise_server.cli import main
 from tabwise_training.config import load_config
 from tabwise_training.errors import TrainingError
 from tabwise_training.initialise import initial_model, read_source
 from tabwise_training.run_state import steps_on_disk
+from tabwise_training.vocabulary import cut_alike
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 
@@ -29,6 +33,8 @@ def prepared_for_gpt2(gpt2: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("prepared-gpt2")
     tokenizer = read_huggingface(gpt2).tokenizer
     (folder / "tokenizer.tiktoken").write_text(tokenizer.dumps())
+    pattern = {"tokenizer": {"pattern": tokenizer.pattern}}
+    (folder / "config.json").write_text(json.dumps(pattern))
     text = Path(__file__).read_text()
     ids = np.array([*tokenizer.encode(text), tokenizer.end] * 20, np.uint16)
     for split in ("train", "val"):
@@ -75,12 +81,29 @@ def test_weights_are_those_of_the_folder(gpt2: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(array, imported.tensors[name])
 
 
+@pytest.mark.parametrize(
+    ("pattern", "alike"),
+    [
+        (r50k_pat_str, True),  # as tiktoken writes it
+        (SPLIT_PATTERN, False),
+        (GPT2_PATTERN.replace(r"\p{N}+", r"\p{N}{1,3}"), False),
+    ],
+)
+def test_patterns_are_the_same_if_they_cut_alike(pattern: str, alike: bool) -> None:
+    ranks = {bytes([b]): b for b in range(256)}
+    gpt2 = Tokenizer(ranks, GPT2_PATTERN)
+    assert cut_alike(gpt2, Tokenizer(ranks, pattern)) is alike
+
+
 def test_another_shape_or_vocabulary_is_refused(gpt2: Path) -> None:
     from support.tokenizer import TOKENIZER
 
     imported = read_huggingface(gpt2)
     with pytest.raises(TrainingError, match="another vocabulary"):
         initial_model(str(gpt2), imported.config, TOKENIZER)
+    ours = Tokenizer.loads(imported.tokenizer.dumps())
+    with pytest.raises(TrainingError, match="or splits text in another way"):
+        initial_model(str(gpt2), imported.config, ours)
     seed = load_config(CONFIGS / "seed.toml")
     assert (seed.run.batch_tokens, seed.run.micro_rows) == (32 * 512, 8)
     with pytest.raises(TrainingError, match="is no checkpoint's folder"):

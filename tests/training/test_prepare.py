@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from support.tokenizer import TOKENIZER
-from tabwise_model.tokenizer import Tokenizer
+from tabwise_model.export.from_huggingface import GPT2_PATTERN
+from tabwise_model.tokenizer import SPLIT_PATTERN, Tokenizer
 from tabwise_server.cli import main
 from tabwise_training.corpus.bpe import first_disagreement, train_bpe
 from tabwise_training.data import Documents
@@ -175,6 +176,24 @@ def test_a_given_tokenizer_is_taken_with_its_pattern(
         assert (tmp_path / "second" / name).read_bytes() == (
             tmp_path / "first" / name
         ).read_bytes()
+
+
+def test_a_checkpoints_tokenizer_is_taken_with_its_pattern(
+    tmp_path: Path, corpus: Path
+) -> None:
+    file, out = tmp_path / "imported" / "tokenizer.tiktoken", tmp_path / "out"
+    file.parent.mkdir()
+    file.write_text(TOKENIZER.dumps())
+    prepare(corpus, out, "--tokenizer", file)
+    for pattern in (GPT2_PATTERN, SPLIT_PATTERN):
+        config = {"tokenizer": {"pattern": pattern}}
+        (file.parent / "config.json").write_text(json.dumps(config))
+        prepare(corpus, out, "--tokenizer", file)
+        assert load_tokenizer(out).pattern == pattern
+        source = texts(corpus, "train")[0]
+        wanted = Tokenizer.load(file, pattern).encode(source)
+        ids = np.fromfile(out / "train.bin", np.uint16)[: len(wanted)]
+        np.testing.assert_array_equal(ids, wanted)
 
 
 def test_the_seeds_split_cuts_a_folder_at_nine_tenths_of_its_characters(

@@ -14,6 +14,7 @@ from tabwise_model.quantize import dequantize_checkpoint
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.errors import TrainingError
 from tabwise_training.run_state import describe_difference
+from tabwise_training.vocabulary import cut_alike
 
 OPENAI = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
@@ -27,10 +28,10 @@ def initial_model(source: str, shape: ModelConfig, tokenizer: Tokenizer) -> GPT:
     if source == "scratch":
         return GPT(shape)
     checkpoint = read_source(source)
-    if checkpoint.tokenizer.dumps() != tokenizer.dumps():
+    if not cut_alike(checkpoint.tokenizer, tokenizer):
         raise TrainingError(
-            f"{source} has another vocabulary than the data; prepare the data with "
-            f"`tabwise prepare --tokenizer` and that of {source}"
+            f"{source} has another vocabulary, or splits text in another way, than the "
+            f"data; prepare it with `tabwise prepare --tokenizer` and that of {source}"
         )
     checkpoint = crop_block(checkpoint, shape.block_size)
     if attrs.evolve(checkpoint.config, dropout=shape.dropout) != shape:

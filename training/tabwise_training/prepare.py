@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 import tiktoken
 
+from tabwise_model.checkpoint import CONFIG
 from tabwise_model.tokenizer import SPLIT_PATTERN, Tokenizer, TokenizerError
 from tabwise_training.corpus.bpe import LARGEST, first_disagreement, train_bpe
 from tabwise_training.corpus.documents import (
@@ -103,7 +104,11 @@ def prepare(
         record["sha256"] = sha256_of(part / TOKENIZER)
         splits: dict[str, Any] = {}
         for split, file in files.items():
-            source = {"sha256": inputs[split], "tokenizer": record["sha256"]}
+            source = {
+                "sha256": inputs[split],
+                "tokenizer": record["sha256"],
+                "pattern": record["pattern"],
+            }
             row = before.get(split, {})
             if row.get("source") != source or not _intact(out, row.get("outputs", {})):
                 counts = tokenise(file, part, split, tokenizer, max(1, arguments.jobs))
@@ -156,11 +161,17 @@ def _split_record(
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """A prepared corpus's manifest; empty if there is none that can be read."""
+    data = _read_object(folder / MANIFEST)
+    return data if data.get("format") == 1 else {}
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is none that can be read."""
     try:
-        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return data if isinstance(data, dict) and data.get("format") == 1 else {}
+    return data if isinstance(data, dict) else {}
 
 
 def check_split(folder: Path, split: str) -> None:
@@ -183,14 +194,23 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _load(file: Path) -> Tokenizer:
-    """Read a tokenizer file, by the pattern of a manifest beside it if there is one."""
-    record = read_manifest(file.parent).get("tokenizer", {})
+    """Raises CorpusError if a tokenizer's file is missing or damaged."""
     try:
-        return Tokenizer.load(file, record.get("pattern", SPLIT_PATTERN))
+        return Tokenizer.load(file, _pattern_beside(file))
     except FileNotFoundError as error:
         raise CorpusError(f"{file} is missing; run `tabwise prepare` first") from error
     except (TokenizerError, UnicodeDecodeError) as error:
         raise CorpusError(f"{file}: {error}") from error
+
+
+def _pattern_beside(file: Path) -> str:
+    """How a tokenizer's file splits text: as its prepared corpus's manifest says, or
+    its checkpoint's config; our own way where neither lies beside it."""
+    record = read_manifest(file.parent).get("tokenizer")
+    if not isinstance(record, dict):
+        record = _read_object(file.parent / CONFIG).get("tokenizer")
+    pattern = record.get("pattern") if isinstance(record, dict) else None
+    return pattern if isinstance(pattern, str) else SPLIT_PATTERN
 
 
 def _tokenizer(
@@ -221,7 +241,7 @@ def _origin(train_sha256: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return {"named": given}
     if not Path(given).is_file():
         raise CorpusError(f"--tokenizer {given}: no such file, and not gpt2")
-    return {"file": sha256_of(Path(given))}
+    return {"file": sha256_of(Path(given)), "pattern": _pattern_beside(Path(given))}
 
 
 def _train(train: Path, vocab_size: int) -> Tokenizer:

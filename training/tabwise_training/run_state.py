@@ -35,6 +35,7 @@ from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.data import DataOrder, Place
 from tabwise_training.errors import TrainingError
 from tabwise_training.optim import Optimizers
+from tabwise_training.vocabulary import cut_alike as cut_alike
 
 KEPT = 2  # newest checkpoints; older ones are deleted
 
@@ -139,11 +140,6 @@ def _check_order(folder: Path, found: Mapping[str, Any], wanted: DataOrder) -> N
             f"{folder} was trained on other data: {', '.join(different)} (data); give "
             "what the run was begun with, or another run.out"
         )
-
-
-def cut_alike(one: Tokenizer, other: Tokenizer) -> bool:
-    """Whether two tokenizers give the same ids for any text."""
-    return one.pattern == other.pattern and one.dumps() == other.dumps()
 
 
 def describe_difference(found: ModelConfig, wanted: ModelConfig) -> str:
