@@ -7,8 +7,10 @@ import pytest
 
 from support.models import EVEN, checkpoint_of, random_checkpoint
 from tabwise_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tabwise_model.export.from_huggingface import GPT2_PATTERN
 from tabwise_model.int4 import Int4Layout
 from tabwise_model.quantize import dequantize_checkpoint
+from tabwise_model.tokenizer import Tokenizer
 from tabwise_server.cli import main
 
 
@@ -126,6 +128,20 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert quantize(tmp_path / "plain", tmp_path / "out", *flags) == 1
     assert message in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["plain"]
+
+
+def test_what_is_cut_in_another_way_is_calibrated_on_only_where_it_is_prepared_so(
+    tmp_path: Path, prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with an imported model's pattern."""
+    first = checkpoint_of(EVEN)
+    theirs = Tokenizer.loads(first.tokenizer.dumps(), GPT2_PATTERN)
+    save_checkpoint(tmp_path / "plain", attrs.evolve(first, tokenizer=theirs))
+    four = ("--bits", "4", "--rows", "2")
+    assert quantize(tmp_path / "plain", tmp_path / "own", *four) == 0
+    flags = (*four, "--calibration", str(prepared))
+    assert quantize(tmp_path / "plain", tmp_path / "out", *flags) == 1
+    assert "another split pattern than the checkpoint" in capsys.readouterr().err
 
 
 def test_another_vocabulary_to_calibrate_on_is_refused(

@@ -41,7 +41,8 @@ def calibration_rows(
             folder = Path(scratch)
             texts = _some(standard_library().train, count * block * CHARS, seed)
             write_documents(folder, checkpoint.tokenizer, texts)
-        check_vocabulary(folder, checkpoint.tokenizer)
+        else:
+            check_vocabulary(folder, checkpoint.tokenizer)
         rows = endless_rows(folder, checkpoint.tokenizer, config, block)
         return take(rows, count)
 
@@ -58,9 +59,16 @@ def _some(texts: Sequence[Text], chars: int, seed: int) -> list[Text]:
 
 
 def check_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
-    """Raise TrainingError if a prepared corpus has other ids than the checkpoint."""
-    if load_tokenizer(folder).dumps() != tokenizer.dumps():
-        raise TrainingError(
-            f"{folder} has another vocabulary than the checkpoint; prepare it with "
-            "`tabwise prepare --tokenizer` and that of the checkpoint"
-        )
+    """Raise TrainingError if a prepared corpus has other ids than the checkpoint, or
+    cuts text in another way."""
+    prepared = load_tokenizer(folder)
+    if prepared.dumps() != tokenizer.dumps():
+        other = "vocabulary"
+    elif prepared.pattern != tokenizer.pattern:
+        other = "split pattern"
+    else:
+        return
+    raise TrainingError(
+        f"{folder} has another {other} than the checkpoint; prepare it with "
+        "`tabwise prepare --tokenizer` and that of the checkpoint"
+    )
