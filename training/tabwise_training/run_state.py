@@ -96,7 +96,9 @@ def save_run(
 
 def steps_on_disk(out: Path) -> list[Path]:
     """Complete checkpoints of a run, oldest first."""
-    return sorted(p for p in out.glob("step-*") if (p / "training.json").is_file())
+    found = (p for p in out.glob("step-*") if (p / "training.json").is_file())
+    numbered = [p for p in found if p.name.removeprefix("step-").isdecimal()]
+    return sorted(numbered, key=lambda p: int(p.name.removeprefix("step-")))
 
 
 def load_run(
