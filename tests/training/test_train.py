@@ -294,6 +294,27 @@ def test_a_run_saved_before_its_data_was_noted_resumes(
     assert train(recipe, tmp_path / "run", "--run.steps", "2") == 0
 
 
+def test_the_millionth_step_is_the_newest(tmp_path: Path) -> None:
+    names = ["step-000001", "step-999999", "step-1000000"]
+    for name in (*reversed(names), "step-best"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "training.json").touch()
+    assert [p.name for p in steps_on_disk(tmp_path)] == names
+
+
+def test_a_validation_split_shorter_than_a_row_is_refused(
+    recipe: Path,
+    prepared: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = copy_with(prepared, tmp_path / "other", TOKENIZER.dumps(), slice(None))
+    ids = np.fromfile(other / "val.bin", np.uint16)
+    ids[-64:].tofile(other / "val.bin")
+    assert train(recipe, tmp_path / "run", "--data.folder", str(other)) == 1
+    assert "val.bin has 64 tokens, but must have a row of" in capsys.readouterr().err
+
+
 def test_the_schedule_warms_up_holds_and_falls() -> None:
     run = RunConfig(
         out="x", steps=100, batch_tokens=1, warmup_steps=10, decay_share=0.5

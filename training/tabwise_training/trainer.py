@@ -303,7 +303,13 @@ class Trainer:
     def _read_validation(self) -> Rows:
         documents = Documents(self._folder, "val", self._tokenizer)
         block = self._model.config.block_size
-        return plain_rows(documents, self._tokenizer, block, self._run.eval_rows)
+        rows = plain_rows(documents, self._tokenizer, block, self._run.eval_rows)
+        if not len(rows):
+            raise TrainingError(
+                f"{self._folder}/val.bin has {len(documents.tokens)} tokens, but must "
+                f"have a row of block_size + 1 = {block + 1}; add text to validate on"
+            )
+        return rows
 
     def _wrap(self, loss: nn.Module) -> nn.Module:
         if self._run.compile:
