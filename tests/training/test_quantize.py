@@ -1,9 +1,12 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import attrs
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from support.models import EVEN, checkpoint_of, random_checkpoint
 from tabwise_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -180,6 +183,25 @@ def test_a_checkpoint_of_ours_is_replaced_and_another_model_only_by_force(
     assert "--force replaces it" in capsys.readouterr().err
     assert quantize(folder, out, "--force") == 0
     assert not (out / "pytorch_model.bin").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left"), SafetensorError("No space left")]
+)
+def test_a_full_disk_is_named_and_the_old_checkpoint_stays(
+    tmp_path: Path,
+    folder: Path,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert quantize(folder, tmp_path / "out") == 0
+    monkeypatch.setattr("tabwise_model.checkpoint.save_file", Mock(side_effect=error))
+    assert quantize(folder, tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert re.search("cannot write .*out: .*No space left.*; make room", said)
+    assert load_checkpoint(tmp_path / "out").bits == 8
+    assert {file.name for file in tmp_path.iterdir()} == {"plain", "out"}
 
 
 def test_what_int4_says_is_what_its_floats_say(tmp_path: Path, folder: Path) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from tabwise_model.checkpoint import CONFIG, SUMS, TOKENIZER, WEIGHTS
 from tabwise_training.errors import TrainingError
@@ -45,6 +49,20 @@ def check_folder(out: Path, *, force: bool, source: Path) -> None:
         raise DestinationError(f"{out} is not empty; --force replaces it")
 
 
+def make_room_for(file: Path) -> None:
+    """Leave a folder for `file` to be written in. Raises DestinationError."""
+    if file.is_dir():
+        raise DestinationError(f"{file} is a folder; name a file in it")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DestinationError(
+            f"cannot make {file.parent}: {error.strerror}; name another file"
+        ) from error
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise DestinationError(f"{file} is not writable; name another file")
+
+
 def check_apart(out: Path, source: Path) -> None:
     """Raise DestinationError if writing `out` would replace `source`."""
     whole, part = out.resolve(), source.resolve()
@@ -65,6 +83,18 @@ def check_writable(out: Path) -> None:
         raise DestinationError(f"{above} is a file; --out cannot lie below it")
     if not os.access(above, os.W_OK | os.X_OK):
         raise DestinationError(f"{above} is not writable; choose another --out")
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """What keeps `out` from being written, as a full disk does, is a
+    DestinationError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise DestinationError(
+            f"cannot write {out}: {error}; make room or choose another --out"
+        ) from error
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -10,7 +10,12 @@ from types import MappingProxyType
 
 from tabwise_model.checkpoint import CheckpointError, load_checkpoint
 from tabwise_model.export.to_huggingface import write_huggingface
-from tabwise_training.destination import add_force, check_file, check_folder
+from tabwise_training.destination import (
+    add_force,
+    check_file,
+    check_folder,
+    writing,
+)
 from tabwise_training.errors import TrainingError
 from tabwise_training.import_checkpoint import describe
 from tabwise_training.quantize import find_checkpoint
@@ -45,7 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     source = find_checkpoint(arguments.checkpoint)
-    file = WRITERS[arguments.format](source, arguments)
+    with writing(arguments.out):
+        file = WRITERS[arguments.format](source, arguments)
     print(f"{source} -> {arguments.out}")
     print(describe(load_checkpoint(source)))
     print(f"{file.stat().st_size / 1e6:.2f} MB  {file}")

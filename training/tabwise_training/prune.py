@@ -24,7 +24,7 @@ from tabwise_model.quantize import check_finite, dequantize_checkpoint
 from tabwise_training.calibration import calibration_rows
 from tabwise_training.config import TrainConfig, apply_flags, structure_config
 from tabwise_training.data import Rows
-from tabwise_training.destination import add_force, check_folder
+from tabwise_training.destination import add_force, check_folder, writing
 from tabwise_training.errors import TrainingError
 from tabwise_training.pruning.cut import keep_channels, keep_heads, keep_layers
 from tabwise_training.pruning.importance import (
@@ -95,7 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
             return 130
         cut = recovered
         say_bits("recovered", cut, judged)
-    save_checkpoint(arguments.out, cut)
+    with writing(arguments.out):
+        save_checkpoint(arguments.out, cut)
     print(f"written to {arguments.out}")
     return 0
 

@@ -31,6 +31,7 @@ from tabwise_training.destination import (
     add_force,
     check_folder,
     is_checkpoint,
+    writing,
 )
 from tabwise_training.errors import TrainingError
 from tabwise_training.run_state import steps_on_disk
@@ -77,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     make = _asked_int4 if arguments.bits == 4 else _asked_int8
     small = make(checkpoint, arguments)
     provenance = {**small.provenance, "notes": arguments.note}
-    save_checkpoint(out, attrs.evolve(small, provenance=provenance))
+    with writing(out):
+        save_checkpoint(out, attrs.evolve(small, provenance=provenance))
     _say_sizes(checkpoint, source / WEIGHTS, out / WEIGHTS)
     return 0
 

@@ -34,6 +34,7 @@ from tabwise_training.destination import (
     check_apart,
     check_folder,
     is_checkpoint,
+    writing,
 )
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.positions import draw_positions
@@ -316,4 +317,5 @@ def _write(
             "after": after.to_json(),
         },
     }
-    save_checkpoint(out, attrs.evolve(tuned, provenance=provenance))
+    with writing(out):
+        save_checkpoint(out, attrs.evolve(tuned, provenance=provenance))
