@@ -7,6 +7,7 @@ from numpy.random import default_rng
 
 from support.tokenizer import TOKENIZER as T
 from tabwise_training.data import (
+    FIM_SLACK,
     Batches,
     DataConfig,
     Documents,
@@ -42,6 +43,34 @@ def test_an_epoch_uses_every_token_once(prepared: Path) -> None:
     wanted = np.bincount(tokens, minlength=T.vocab_size)
     np.testing.assert_array_equal(found[: T.end], wanted[: T.end])
     assert inputs.shape == targets.shape == (len(rows), BLOCK)
+
+
+def test_end_follows_nothing_but_a_whole_document(prepared: Path) -> None:
+    renderer = make_renderer(prepared, PLAIN)
+    _, targets = targets_of(all_rows(renderer), T.end)
+    count = len(Documents(prepared, "train", T))
+    assert count - 2 <= np.count_nonzero(targets == T.end) <= count
+
+
+@pytest.mark.parametrize(("layout", "free"), [(1, FIM_SLACK), (2, 0)])
+@pytest.mark.parametrize("config", [PLAIN, DataConfig()])
+def test_a_piece_that_is_cut_fills_its_room_or_is_filled_in_the_middle(
+    config: DataConfig, layout: int, free: int, prepared: Path
+) -> None:
+    documents = Documents(prepared, "train", T)
+    renderer = Renderer(documents, T, config, BLOCK, layout)
+    text = documents.document(0).tolist()
+    for room in range(50, 250):
+        piece, taken = renderer._piece(0, text[: room + 1], room, default_rng(room))
+        if piece[-1] != T.end:
+            assert (len(piece), taken) == (room - free, room - free)
+            assert piece == text[:taken]
+        assert len(piece) <= room
+
+
+def test_rows_of_a_newer_layout_are_refused(prepared: Path) -> None:
+    with pytest.raises(TrainingError, match="of layout 3, but must be of layout 1"):
+        Batches(prepared, PLAIN, BLOCK, Place(layout=3))
 
 
 def test_the_same_seed_gives_the_same_rows_and_each_epoch_others(

@@ -289,9 +289,11 @@ def test_a_run_saved_before_its_data_was_noted_resumes(
     shutil.copytree(begun, tmp_path / "run")
     file = tmp_path / "run" / "step-000001" / "training.json"
     saved = json.loads(file.read_text())
-    del saved["data"]
+    del saved["data"], saved["place"]["layout"]
     file.write_text(json.dumps(saved))
     assert train(recipe, tmp_path / "run", "--run.steps", "2") == 0
+    again = tmp_path / "run" / "step-000002" / "training.json"
+    assert json.loads(again.read_text())["place"]["layout"] == 1
 
 
 def test_the_millionth_step_is_the_newest(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ shard, resuming needs only a place, and the next shards are made while this one 
 
 Rows are filled with pieces of documents, each rendered whole inside its row, plain or
 as fill-in-the-middle. Every token of every document is used once an epoch. END after
-END is padding and does not count in the loss.
+END is padding and does not count in the loss; a document that goes on is never followed
+by END.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tabwise_training.spans import SpanChooser
 
 Rows = npt.NDArray[np.uint16]
 MIN_ROOM = 48  # tokens; less is left over and padded
+LAYOUT = 2  # of rows; in 1, plain pieces too left FIM_SLACK free, and END followed
 FIM_SLACK = 12  # tokens: sentinels, END, and what cutting adds to the encoding
 
 
@@ -116,8 +118,14 @@ class Renderer:
     """Renders shards of one split; cheap to make, lives in one process."""
 
     def __init__(
-        self, documents: Documents, tokenizer: Tokenizer, config: DataConfig, block: int
+        self,
+        documents: Documents,
+        tokenizer: Tokenizer,
+        config: DataConfig,
+        block: int,
+        layout: int = LAYOUT,
     ) -> None:
+        self._slack = FIM_SLACK if layout == 1 else 0
         self._documents = documents
         self._tokenizer = tokenizer
         self._config = config
@@ -141,9 +149,9 @@ class Renderer:
                 if room < MIN_ROOM:
                     rows.append(row)
                     row, room = [], self._width
-                taken = min(len(document) - at, room - FIM_SLACK)
-                last = at + taken == len(document)
-                row += self._piece(index, document[at : at + taken], room, last, rng)
+                left = document[at : at + room + 1]
+                piece, taken = self._piece(index, left, room, rng)
+                row += piece
                 at += taken
         if row:
             rows.append(row)
@@ -153,17 +161,25 @@ class Renderer:
         return out[rng.permutation(len(out))]
 
     def _piece(
-        self, index: int, ids: list[int], room: int, last: bool, rng: Generator
-    ) -> list[int]:
-        """One piece, plain or in the middle filled, at most `room` ids."""
-        plain = ids + [self._tokenizer.end] * last
+        self, index: int, left: list[int], room: int, rng: Generator
+    ) -> tuple[list[int], int]:
+        """(a piece, plain or in the middle filled, at most `room` ids; tokens taken).
+
+        left: what is left of a document, or more of it than there is room for. A plain
+        piece ends with the document, and then END, or else with the room.
+        """
+        plain, cut = left[: room - self._slack], left[: room - FIM_SLACK]
         fim = rng.random() < self._config.fim_rate
         context = self._context(index, rng)
-        made = self._fill_in_the_middle(ids, rng) if fim else None
-        made = made or plain
-        if len(context) + len(made) <= room:
-            return context + made
-        return made if len(made) <= room else plain
+        made = self._fill_in_the_middle(cut, rng) if fim else None
+        if made is not None and len(made) > room:
+            made, context = None, []
+        taken = len(plain if made is None else cut)
+        if made is None:
+            ended = len(plain) == len(left)
+            made = [*plain, *[self._tokenizer.end] * ended][:room]
+        fits = len(context) + len(made) <= room
+        return (context + made if fits else made), taken
 
     def _fill_in_the_middle(self, ids: list[int], rng: Generator) -> list[int] | None:
         t = self._tokenizer
@@ -201,11 +217,12 @@ class Renderer:
 
 @attrs.frozen(kw_only=True)
 class Place:
-    """Where in the stream of rows the next batch begins."""
+    """Where in the stream of rows the next batch begins; layout: of that stream."""
 
     epoch: int = 0
     shard: int = 0
     row: int = 0
+    layout: int = LAYOUT
 
 
 @attrs.frozen(kw_only=True)
@@ -240,6 +257,11 @@ class Batches:
         self._config = config
         self._documents = Documents(folder, "train", load_tokenizer(folder))
         self._last: tuple[int, int] = (-1, 0)  # an epoch, and its number of shards
+        if not 1 <= place.layout <= LAYOUT:
+            raise TrainingError(
+                f"the run's rows are of layout {place.layout}, but must be of layout "
+                f"1..{LAYOUT}; go on with the newer Tabwise that began it"
+            )
         if place.shard >= self._count_shards(place.epoch):
             raise TrainingError(
                 f"{folder} has no shard {place.shard} to go on from; give the corpus "
@@ -249,7 +271,7 @@ class Batches:
             config.workers,
             multiprocessing.get_context("spawn"),
             _start_worker,
-            (folder, config, block),
+            (folder, config, block, place.layout),
         )
         self._ahead: deque[tuple[Place, Future[Rows]]] = deque()
         self._ordered = attrs.evolve(place, row=0)  # what is rendered next
@@ -285,8 +307,8 @@ class Batches:
 
     def _after(self, place: Place) -> Place:
         if place.shard + 1 < self._count_shards(place.epoch):
-            return Place(epoch=place.epoch, shard=place.shard + 1)
-        return Place(epoch=place.epoch + 1)
+            return attrs.evolve(place, shard=place.shard + 1, row=0)
+        return attrs.evolve(place, epoch=place.epoch + 1, shard=0, row=0)
 
     def _count_shards(self, epoch: int) -> int:
         if self._last[0] != epoch:
@@ -320,12 +342,12 @@ def micro_batches(rows: Rows, size: int) -> Iterator[Rows]:
 _worker: dict[str, Renderer] = {}
 
 
-def _start_worker(folder: Path, config: DataConfig, block: int) -> None:
+def _start_worker(folder: Path, config: DataConfig, block: int, layout: int) -> None:
     # Ctrl-C reaches the whole group; the run ends this process when it is done
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tokenizer = load_tokenizer(folder)
     documents = Documents(folder, "train", tokenizer)
-    _worker["renderer"] = Renderer(documents, tokenizer, config, block)
+    _worker["renderer"] = Renderer(documents, tokenizer, config, block, layout)
 
 
 def _render_in_worker(epoch: int, shard: int) -> Rows:

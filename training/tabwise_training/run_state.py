@@ -127,7 +127,9 @@ def load_run(
     _check_order(folder, data.pop("data", {}), order)
     model.load_tensors(checkpoint.tensors)
     optimizers.load_state(load_file(folder / "optimizer.safetensors"))
-    return Progress(**{**data, "place": Place(**data["place"])})
+    # one saved before layouts were noted is of the first
+    place = Place(**{"layout": 1, **data["place"]})
+    return Progress(**{**data, "place": place})
 
 
 def _check_order(folder: Path, found: Mapping[str, Any], wanted: DataOrder) -> None:
