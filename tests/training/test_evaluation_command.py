@@ -1,6 +1,7 @@
 import argparse
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tabwise_training.evaluation.metrics import mean_json
 from tabwise_training.evaluation.positions import Position
 from tabwise_training.evaluation.shown import measure_shown
 
+GOOD = json.dumps({"path": "a.py", "text": "total = first(second)\n" * 9}) + "\n"
 SOURCE = inspect.getsource(json.decoder)
 
 
@@ -111,11 +113,11 @@ def test_the_command_measures_several_checkpoints(
             *("--likelihood-bytes", "500", "--bodies", "2", "--keystroke-lines", "1"),
             *("--ngram", str(prepared), "--train-lines", str(documents)),
             *("--pictures", str(tmp_path / "pictures")),
-            *("--json", str(tmp_path / "figures.json")),
+            *("--json", str(tmp_path / "new" / "figures.json")),
         ]
     )
     assert evaluate.run(arguments) == 0
-    figures = json.loads((tmp_path / "figures.json").read_text())
+    figures = json.loads((tmp_path / "new" / "figures.json").read_text())
     assert [one["bits"] for one in figures["others"]] == [8, 4]
     exact, *rounded = (
         one["perplexity"]["value"] for one in (figures, *figures["others"])
@@ -130,6 +132,36 @@ def test_the_command_measures_several_checkpoints(
     assert "Keystrokes saved" in said
     assert "| plain0 | 8 |" in said
     assert "| plain4 | 4 |" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "message"),
+    [
+        ("", [], "test.jsonl is empty; name another split with --documents"),
+        ("[1]\n", [], "test.jsonl holds no documents .*list indices"),
+        ("3\n", [], "test.jsonl holds no documents .*not subscriptable"),
+        ('{"path": "a.py", "text": 3}\n', [], "path and text must be strings"),
+        (GOOD, ["--positions", "0"], "--positions must be at least 1, got 0"),
+        (GOOD, ["--positions", "-3"], "--positions must be at least 1, got -3"),
+        (GOOD, ["--keystroke-lines", "-1"], "--keystroke-lines must be at least 0"),
+        (GOOD, ["--slots", "0"], "--slots must be at least 1, got 0"),
+        (GOOD, ["--json", "test.jsonl/x.json"], "cannot make test.jsonl: .*another"),
+        (GOOD, ["--json", "."], "is a folder; name a file in it"),
+    ],
+)
+def test_what_cannot_be_measured_is_named_before_any_work(
+    tmp_path: Path,
+    text: str,
+    flags: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluate, "evaluate", None)
+    Path("test.jsonl").write_text(text)
+    assert main(["evaluate", "--documents", "test.jsonl", *flags]) == 1
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_a_study_shows_what_copying_and_search_are_worth(

@@ -20,6 +20,7 @@ from tabwise_model.checkpoint import Checkpoint, CheckpointError, load_checkpoin
 from tabwise_model.request import Stop
 from tabwise_model.runners.protocol import Runner
 from tabwise_server.suggest.shape import shape
+from tabwise_training.destination import make_room_for
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.baselines import copy_similar_line
 from tabwise_training.evaluation.bodies import draw_bodies, measure_bodies
@@ -52,6 +53,15 @@ ERRORS = (TrainingError, CheckpointError)
 STUDIES: Mapping[str, tuple[Callable[..., Any], Callable[..., str]]] = MappingProxyType(
     {
         "decoding": (measure_decoding, decoding_markdown),
+    }
+)
+LEAST: Mapping[str, int] = MappingProxyType(
+    {
+        "positions": 1,
+        "likelihood_bytes": 1,
+        "slots": 1,
+        "bodies": 0,
+        "keystroke_lines": 0,
     }
 )
 SAMPLES = 12
@@ -106,6 +116,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    _check(arguments)
     folder, *others = map(find_checkpoint, arguments.checkpoint)
     checkpoint = load_checkpoint(folder)
     documents = read_documents(arguments.documents)
@@ -148,6 +159,17 @@ def run(arguments: argparse.Namespace) -> int:
             logs=arguments.log,
         )
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise TrainingError, before any work, for a count or a file that cannot be."""
+    for name, least in LEAST.items():
+        count = getattr(arguments, name)
+        if count < least:
+            flag = name.replace("_", "-")
+            raise TrainingError(f"--{flag} must be at least {least}, got {count}")
+    if arguments.json:
+        make_room_for(arguments.json)
 
 
 def study(
@@ -240,11 +262,24 @@ def read_documents(file: Path) -> list[tuple[str, str]]:
     """(path, text) of each line of a collected split. Raises TrainingError."""
     try:
         with file.open(encoding="utf-8") as stream:
-            return [(d["path"], d["text"]) for d in map(json.loads, stream)]
-    except (OSError, ValueError, KeyError) as error:
+            found = [_named_text(json.loads(line)) for line in stream]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"{file} holds no documents ({error}); run `tabwise collect` first"
         ) from error
+    if not found:  # as collect leaves it without --test
+        raise TrainingError(
+            f"{file} is empty; name another split with --documents, or run "
+            "`tabwise collect` with a --test"
+        )
+    return found
+
+
+def _named_text(document: Any) -> tuple[str, str]:
+    path, text = document["path"], document["text"]
+    if not (isinstance(path, str) and isinstance(text, str)):
+        raise TypeError("path and text must be strings")
+    return path, text
 
 
 def make_runner(
