@@ -128,6 +128,24 @@ def test_a_copyleft_folder_is_left_out_unless_it_is_asked_for(tmp_path: Path) ->
     assert paths(tmp_path / "out") == ["own/queue.py", "theirs/deep/heap.py"]
 
 
+@pytest.mark.parametrize(("repository", "kept"), [(True, []), (False, ["heap.py"])])
+def test_a_repositorys_copyleft_licence_covers_the_folder_named_in_it(
+    repository: bool, kept: list[str], tmp_path: Path
+) -> None:
+    project = write(
+        tmp_path / "project",
+        {"LICENSE": GPL, "own/src/heap.py": module("heapq.py")},
+    )
+    if repository:
+        subprocess.run(["git", "init", "-q", project], check=True)
+    other = write(tmp_path / "other", {"queue.py": module("queue.py")})
+    out = tmp_path / "out"
+    collect(out, project / "own" / "src", other)
+    assert paths(out) == [*kept, "queue.py"]
+    collect(out, project / "own" / "src", other, "--any-licence")
+    assert paths(out) == ["heap.py", "queue.py"]
+
+
 def test_held_out_code_that_repeats_training_code_is_dropped(tmp_path: Path) -> None:
     train = write(tmp_path / "a", {"queue.py": module("queue.py")})
     val = write(tmp_path / "b", {"heap.py": module("heapq.py")})

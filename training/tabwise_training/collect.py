@@ -20,7 +20,12 @@ from tabwise_training.corpus.manifest import (
 )
 from tabwise_training.corpus.report import MB
 from tabwise_training.corpus.screen import Unit
-from tabwise_training.corpus.sources import list_folder, read_folder, stdlib_folder
+from tabwise_training.corpus.sources import (
+    licences_above,
+    list_folder,
+    read_folder,
+    stdlib_folder,
+)
 from tabwise_training.errors import CorpusError, TrainingError
 
 ERRORS = (TrainingError,)
@@ -163,9 +168,8 @@ def folder_units(folder: Path, split: str, any_licence: bool = False) -> list[Un
     paths = [path for path in found if path.endswith(".py")]
     if not paths:
         raise CorpusError(f"{folder} holds no *.py")
-    licences = read_folder(folder, [p for p in found if not p.endswith(".py")])
     name = folder.resolve().name
-    copyleft = () if any_licence else copyleft_folders(licences)
+    copyleft = () if any_licence else _copyleft(folder, found)
     return [
         Unit(
             package=name,
@@ -177,3 +181,11 @@ def folder_units(folder: Path, split: str, any_licence: bool = False) -> list[Un
         )
         for start in range(0, len(paths), CHUNK)
     ]
+
+
+def _copyleft(folder: Path, found: list[str]) -> tuple[str, ...]:
+    """See `Unit.copyleft`; found: the folder's files."""
+    if copyleft_folders(licences_above(folder)):
+        return ("",)
+    own = [path for path in found if not path.endswith(".py")]
+    return copyleft_folders(read_folder(folder, own))

@@ -72,6 +72,17 @@ def read_folder(root: Path, paths: list[str]) -> Iterator[File]:
             raise CorpusError(f"cannot read {root / path}: {error.strerror}") from error
 
 
+def licences_above(root: Path) -> Iterator[File]:
+    """The licence files of the folders that a folder lies in, up to its git
+    repository's; none outside of one. Raises CorpusError as `read_folder`."""
+    here = root.resolve()
+    folders = [here, *here.parents]
+    top = next((i for i, f in enumerate(folders) if (f / ".git").exists()), 0)
+    for folder in folders[1 : top + 1]:
+        files = (file for file in folder.glob("*") if is_licence_file(file.name))
+        yield from read_folder(folder, sorted(f.name for f in files if f.is_file()))
+
+
 def read_wheel(file: Path) -> Iterator[File]:
     """A wheel's *.py and licence files, sorted. Raises CorpusError if it is no zip."""
     try:
