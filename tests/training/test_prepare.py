@@ -294,14 +294,31 @@ def test_a_folder_that_is_no_corpus_is_told_so(
     assert "is not a corpus: train.jsonl is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"package": "x", "path": "y.py"}',
+        b'{"package": "x", "path": "y.py", "text": "caf\xe9"}',
+        b'{"package": "x", "path": "y.py", "text": "\\ud800"}',
+        b'{"package": "x", "path": "y.py", "text": 3}',
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "val"])
 def test_a_damaged_line_of_the_corpus_is_named(
-    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+    line: bytes,
+    split: str,
+    tmp_path: Path,
+    corpus: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with (corpus / "train.jsonl").open("a") as stream:
-        stream.write('{"package": "x", "path": "y.py"}\n')
-    assert prepare(corpus, tmp_path / "out") == 1
-    lines = (corpus / "train.jsonl").read_text(encoding="utf-8").count("\n")
-    assert f"train.jsonl, line {lines} is not a document" in capsys.readouterr().err
+    with (corpus / f"{split}.jsonl").open("ab") as stream:
+        stream.write(line + b"\n")
+    assert prepare(corpus, tmp_path / "out", "--jobs", 1) == 1
+    lines = (corpus / f"{split}.jsonl").read_bytes().count(b"\n")
+    where = f"train.jsonl, line {lines}" if split == "train" else "val.jsonl"
+    said = capsys.readouterr().err
+    assert f"{where} is not a document" in said
+    assert said.count("\n") == 1
 
 
 ODD = (

@@ -33,7 +33,7 @@ def split_files(corpus: Path) -> dict[str, Path]:
 
 def read_documents(file: Path) -> Iterator[Document]:
     """Raises CorpusError naming a line that is not a document."""
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             yield parse_document(line, f"{file}, line {number}")
 
@@ -41,9 +41,10 @@ def read_documents(file: Path) -> Iterator[Document]:
 def parse_document(line: str | bytes, where: str) -> Document:
     try:
         document: Document = json.loads(line)
+        document["text"].encode()  # of a lone surrogate there is no UTF-8
         if all(isinstance(document[k], str) for k in ("package", "path", "text")):
             return document
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass  # said below, together with a value of another type
     raise CorpusError(f"{where} is not a document; run `tabwise collect` again")
 
