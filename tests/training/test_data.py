@@ -155,6 +155,12 @@ def test_a_truncated_bin_is_refused(prepared: Path, tmp_path: Path) -> None:
         Documents(tmp_path, "train", T)
 
 
+def test_an_empty_bin_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.bin").touch()
+    with pytest.raises(TrainingError, match=r"train\.bin is truncated: its size is 0"):
+        Documents(tmp_path, "train", T)
+
+
 def test_a_missing_corpus_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="run `tabwise prepare` first"):
         Documents(tmp_path, "train", T)

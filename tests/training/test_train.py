@@ -19,10 +19,14 @@ from tabwise_server.cli import main
 from tabwise_training.config import RunConfig, load_config
 from tabwise_training.errors import TrainingError
 from tabwise_training.optim import learning_rate_scale
-from tabwise_training.run_state import read_log, steps_on_disk
+from tabwise_training.run_state import Log, read_log, steps_on_disk
 from tabwise_training.train import train as train_config
 from tabwise_training.trainer import SummedLoss, step_seed
 
+COUNTS = (
+    *("batch_tokens", "micro_rows", "threads"),
+    *("eval_every", "eval_rows", "save_every", "log_every"),
+)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -216,6 +220,13 @@ def test_a_model_that_cannot_fit_is_refused_before_it_is_made(
         (["--model.n_head", "3"], "n_embd 32 must divide by n_head 3"),
         (["--data.folder", "/nowhere"], "run `tabwise prepare` first"),
         (["steps"], "--section.key value"),
+        *((["--run." + key, "0"], f"'{key}' must be >= 1: 0") for key in COUNTS),
+        (["--data.shard_tokens", "0"], "'shard_tokens' must be >= 1: 0"),
+        (["--data.seed", "-1"], "'seed' must be >= 0: -1"),
+        (["--run.seed", "-1"], "'seed' must be >= 0: -1"),
+        (["--run.device", "gpu"], "run.device must be auto, cpu or a device of this"),
+        (["--run.device", "cuda:99"], "device of this machine, got cuda:99"),
+        (["--run.out", __file__], f"cannot write {__file__}: File exists"),
     ],
 )
 def test_a_bad_recipe_is_one_clear_line(
@@ -229,6 +240,65 @@ def test_a_bad_recipe_is_one_clear_line(
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe_bytes", "message"),
+    [
+        (b"\xff\xfe[run]", "is not TOML: 'utf-8' codec can't decode byte 0xff"),
+        (b"run = 3\n", "run must be a table of keys, got 3"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_one_clear_line(
+    recipe_bytes: bytes,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_bytes(recipe_bytes)
+    assert train(file, tmp_path / "run") == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "flags", "message"),
+    [
+        (100, (), "cannot read {file}: "),
+        (None, (), "cannot read {file}: "),
+        (-1, ("--optim.muon_lr", "0"), "give the optim.muon_lr that the run was begun"),
+    ],
+)
+def test_an_optimisers_state_that_cannot_be_used_is_one_clear_line(
+    size: int | None,
+    flags: tuple[str, ...],
+    message: str,
+    recipe: Path,
+    begun: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(begun, tmp_path / "run")
+    file = tmp_path / "run" / "step-000001" / "optimizer.safetensors"
+    kept = file.read_bytes()
+    file.unlink()
+    if size is not None:
+        file.write_bytes(kept[:size] if size > 0 else kept)
+    assert train(recipe, tmp_path / "run", *flags) == 1
+    said = capsys.readouterr().err
+    assert message.format(file=file) in said
+    assert said.count("\n") == 1
+
+
+def test_a_full_disk_leaves_the_log_as_it_was(begun: Path, tmp_path: Path) -> None:
+    shutil.copytree(begun, tmp_path / "run")
+    before = read_log(tmp_path / "run")
+    (tmp_path / "run" / "log.csv.part").symlink_to("/dev/full")
+    with pytest.raises(TrainingError, match=r"cannot write .*log\.csv: No space left"):
+        Log(tmp_path / "run", step=1)
+    assert read_log(tmp_path / "run") == before != []
 
 
 def test_another_shape_does_not_resume(

@@ -46,6 +46,11 @@ class OptimConfig:
     grad_clip: float = 1.0
 
 
+def _count(default: Any = attrs.NOTHING, least: int = 1) -> Any:
+    """A field that is a number of `least` or more."""
+    return attrs.field(default=default, validator=attrs.validators.ge(least))
+
+
 @attrs.frozen(kw_only=True)
 class RunConfig:
     """[run]. Batches in tokens a step over all processes; micro-batches in rows.
@@ -60,22 +65,24 @@ class RunConfig:
 
     out: str
     init_from: str = "scratch"
-    steps: int
-    batch_tokens: int
-    micro_rows: int = 8
-    warmup_steps: int = 100
+    steps: int = _count(least=0)
+    batch_tokens: int = _count()
+    micro_rows: int = _count(8)
+    warmup_steps: int = _count(100, least=0)
     schedule: Literal["linear", "cosine"] = "linear"
     decay_share: float = 0.6
     final_lr: float = 0.05
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
     compile: bool = False
-    seed: int = 1
-    eval_every: int = 250
-    eval_rows: int = 128
-    save_every: int = 250
-    log_every: int = 10
-    threads: int | None = None
+    seed: int = _count(1, least=0)
+    eval_every: int = _count(250)
+    eval_rows: int = _count(128)
+    save_every: int = _count(250)
+    log_every: int = _count(10)
+    threads: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -98,7 +105,7 @@ def load_config(file: Path, flags: Sequence[str] = ()) -> TrainConfig:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"cannot read {file}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"{file} is not TOML: {error}") from error
     apply_flags(data, flags)
     return structure_config(data, str(file))
@@ -130,7 +137,10 @@ def apply_flags(data: dict[str, Any], flags: Sequence[str]) -> None:
             raise TrainingError(
                 f"flags are `--section.key value`, e.g. --run.steps 100; got {name!r}"
             )
-        data.setdefault(section, {})[key] = _parse(pairs.pop(0))
+        keys = data.setdefault(section, {})
+        if not isinstance(keys, dict):
+            raise TrainingError(f"{section} must be a table of keys, got {keys!r}")
+        keys[key] = _parse(pairs.pop(0))
 
 
 def _parse(text: str) -> Any:

@@ -44,13 +44,13 @@ class DataConfig:
     that render ahead, each about a million tokens a second."""
 
     folder: str = "data/prepared"
-    seed: int = 1
+    seed: int = attrs.field(default=1, validator=attrs.validators.ge(0))
     fim_rate: float = 0.7
     spm_rate: float = 0.5
     empty_suffix_rate: float = 0.15
     context_rate: float = 0.1
-    context_tokens: int = 128
-    shard_tokens: int = 500_000
+    context_tokens: int = attrs.field(default=128, validator=attrs.validators.ge(0))
+    shard_tokens: int = attrs.field(default=500_000, validator=attrs.validators.ge(1))
     workers: int = attrs.field(default=1, validator=attrs.validators.ge(1))
 
 

@@ -13,6 +13,7 @@ from torch.optim import AdamW, Muon, Optimizer
 
 from tabwise_model.gpt import GPT
 from tabwise_training.config import OptimConfig, RunConfig
+from tabwise_training.errors import TrainingError
 
 
 class StackedMuon(Muon):
@@ -146,9 +147,17 @@ class Optimizers:
         return found
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave. Unknown parameters raise KeyError."""
+        """Take back what `state` gave.
+
+        Raises TrainingError if that was of other optimisers.
+        """
         for key, value in state.items():
             kind, name, slot = key.split("/")
+            if name not in self._names.get(kind, ()):
+                raise TrainingError(
+                    f"{name} was updated by {kind}, and is not by this recipe; give "
+                    "the optim.muon_lr that the run was begun with, or another run.out"
+                )
             parameter = self._parameters[name]
             place = "cpu" if slot == "step" else parameter.device
             self._all[kind].state[parameter][slot] = value.to(place, copy=True)

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from tabwise_training.config import RunConfig
+from tabwise_training.errors import TrainingError
 
 
 @attrs.frozen(kw_only=True)
@@ -48,21 +49,34 @@ class Processes:
 @contextlib.contextmanager
 def join_processes(run: RunConfig) -> Iterator[Processes]:
     """Join torchrun's group if there is one; leave it at the end."""
-    kind = run.device
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    else:
-        device = torch.device(kind)
+    device = _open_device(run.device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes(device=device)
         return
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(
             rank=dist.get_rank(), count=dist.get_world_size(), device=device
         )
     finally:
         dist.destroy_process_group()
+
+
+def _open_device(name: str) -> torch.device:
+    """The device of this process. Raises TrainingError if there is none such here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # of "meta" there is no number
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise TrainingError(
+            f"run.device must be auto, cpu or a device of this machine, got {name}: "
+            f"{said}"
+        ) from error
+    return device

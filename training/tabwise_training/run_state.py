@@ -11,17 +11,19 @@ A step's folder appears by one rename, so a killed process never leaves a broken
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from tabwise_model.checkpoint import (
     Checkpoint,
@@ -126,10 +128,32 @@ def load_run(
     data = json.loads((folder / "training.json").read_text())
     _check_order(folder, data.pop("data", {}), order)
     model.load_tensors(checkpoint.tensors)
-    optimizers.load_state(load_file(folder / "optimizer.safetensors"))
+    optimizers.load_state(_read_tensors(folder / "optimizer.safetensors"))
     # one saved before layouts were noted is of the first
     place = Place(**{"layout": 1, **data["place"]})
     return Progress(**{**data, "place": place})
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"cannot read {file}: {error}; delete its folder to go on from the "
+            "checkpoint before it"
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises TrainingError naming `path` where the disk does not take it."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write {path}: {error.strerror or error}; make room there, or give "
+            "another run.out"
+        ) from error
 
 
 def _check_order(folder: Path, found: Mapping[str, Any], wanted: DataOrder) -> None:
@@ -166,10 +190,13 @@ class Log:
     def __init__(self, out: Path, step: int = 0) -> None:
         self._file = out / "log.csv"
         kept = read_log(out) if self._file.exists() else []
-        with self._file.open("w", newline="") as stream:
-            rows = csv.DictWriter(stream, self.COLUMNS)
-            rows.writeheader()
-            rows.writerows(row for row in kept if int(row["step"]) <= step)
+        part = out / f"{self._file.name}.part"
+        with writing(self._file):
+            with part.open("w", newline="") as stream:
+                rows = csv.DictWriter(stream, self.COLUMNS)
+                rows.writeheader()
+                rows.writerows(row for row in kept if int(row["step"]) <= step)
+            part.replace(self._file)
         self._board = None
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
@@ -177,7 +204,7 @@ class Log:
             self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def write(self, **values: float | None) -> None:
-        with self._file.open("a", newline="") as stream:
+        with writing(self._file), self._file.open("a", newline="") as stream:
             csv.DictWriter(stream, self.COLUMNS, restval="").writerow(
                 {k: f"{v:.10g}" for k, v in values.items() if v is not None}
             )

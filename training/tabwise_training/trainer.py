@@ -45,6 +45,7 @@ from tabwise_training.run_state import (
     load_run,
     save_run,
     steps_on_disk,
+    writing,
 )
 from tabwise_training.samples import print_samples
 from tabwise_training.throughput import flops_per_token, measure_matrix_rate
@@ -285,9 +286,10 @@ class Trainer:
     def _resume(self) -> Progress:
         found = steps_on_disk(self._out)
         if not found:
-            self._out.mkdir(parents=True, exist_ok=True)
             text = json.dumps(self._config.to_json(), indent=2)
-            (self._out / "config.json").write_text(text)
+            with writing(self._out):
+                self._out.mkdir(parents=True, exist_ok=True)
+                (self._out / "config.json").write_text(text)
             count = sum(p.numel() for p in self._model.parameters())
             source = self._run.init_from
             self._say(f"training {count / 1e6:.2f}M parameters from {source}")
