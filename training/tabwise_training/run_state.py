@@ -37,7 +37,7 @@ from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.data import DataOrder, Place
 from tabwise_training.errors import TrainingError
 from tabwise_training.optim import Optimizers
-from tabwise_training.vocabulary import cut_alike as cut_alike
+from tabwise_training.vocabulary import cut_alike
 
 KEPT = 2  # newest checkpoints; older ones are deleted
 
