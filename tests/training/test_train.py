@@ -106,6 +106,7 @@ def test_two_processes_train_as_one_does_and_resume_to_the_same_bits(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_killed_run_leaves_whole_checkpoints_and_goes_on_from_them(
     recipe: Path, tmp_path: Path
 ) -> None:

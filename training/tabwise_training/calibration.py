@@ -21,6 +21,7 @@ from tabwise_training.tuning.rows import (
     take,
     write_documents,
 )
+from tabwise_training.vocabulary import cut_alike
 
 CHARS = 8  # of the standard library's for each id of the rows: more than they need
 
@@ -62,12 +63,10 @@ def check_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
     """Raise TrainingError if a prepared corpus has other ids than the checkpoint, or
     cuts text in another way."""
     prepared = load_tokenizer(folder)
-    if prepared.dumps() != tokenizer.dumps():
-        other = "vocabulary"
-    elif prepared.pattern != tokenizer.pattern:
-        other = "split pattern"
-    else:
+    if cut_alike(prepared, tokenizer):
         return
+    same = prepared.dumps() == tokenizer.dumps()
+    other = "split pattern" if same else "vocabulary"
     raise TrainingError(
         f"{folder} has another {other} than the checkpoint; prepare it with "
         "`tabwise prepare --tokenizer` and that of the checkpoint"

@@ -12,7 +12,7 @@ from tabwise_model.checkpoint import (
     save_checkpoint,
 )
 from tabwise_model.export.from_huggingface import read_huggingface
-from tabwise_training.destination import add_force, check_folder
+from tabwise_training.destination import add_force, check_folder, writing
 from tabwise_training.errors import TrainingError
 
 ERRORS = (TrainingError, CheckpointError)
@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     source, out = arguments.folder, arguments.out
     check_folder(out, force=arguments.force, source=source)
     checkpoint = read_huggingface(source)
-    save_checkpoint(out, checkpoint)
+    with writing(out):
+        save_checkpoint(out, checkpoint)
     print(f"{source} -> {out}")
     print(describe(checkpoint))
     return 0
