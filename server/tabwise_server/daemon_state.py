@@ -15,7 +15,6 @@ from pathlib import Path
 
 import attrs
 
-from tabwise_server.errors import SettingsError
 from tabwise_server.settings import state_folder
 
 Stamp = tuple[int, int] | None  # a file's time and inode
@@ -37,25 +36,14 @@ class DaemonState:
         return f"http://127.0.0.1:{self.port}"
 
 
-def usable_state_folder() -> Path:
-    """The state folder, which is there. Raises SettingsError if it cannot be made."""
-    try:
-        return state_folder()
-    except OSError as error:
-        raise SettingsError(
-            f"the state folder {error.filename} cannot be made: {error.strerror}; set "
-            "TABWISE_STATE_DIR to a folder of your own"
-        ) from error
-
-
 def state_file() -> Path:
-    return usable_state_folder() / "daemon.json"
+    return state_folder() / "daemon.json"
 
 
 def read_state() -> DaemonState | None:
     """What the file says, None if there is none or it cannot be read as one.
 
-    Raises SettingsError as `usable_state_folder` does.
+    Raises SettingsError as `settings.state_folder` does.
     """
     file = state_file()
     try:
@@ -76,7 +64,7 @@ def stamp_of(file: Path) -> Stamp:
 def write_state(state: DaemonState) -> None:
     """Replace the file at once, readable by its user alone."""
     # mkstemp makes it 0600
-    handle, name = tempfile.mkstemp(dir=usable_state_folder(), prefix=".daemon-")
+    handle, name = tempfile.mkstemp(dir=state_folder(), prefix=".daemon-")
     with open(handle, "w", encoding="utf-8") as file:
         json.dump(attrs.asdict(state), file)
     os.replace(name, state_file())
@@ -95,7 +83,7 @@ def exclusive_lock(name: str = "daemon.lock") -> Iterator[bool]:
 
     The system frees it when the process ends, however it ends.
     """
-    path = usable_state_folder() / name
+    path = state_folder() / name
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         yield _try_lock(handle)

@@ -73,7 +73,8 @@ class ServeSettings:
     """[serve]: the inference backend."""
 
     host: str = "127.0.0.1"
-    port: int = attrs.field(default=8000, validator=at_least(0))  # 0 takes a free one
+    # 0 takes a free one
+    port: int = attrs.field(default=8000, validator=within(0, 65_535))
     # let another process listen there too: a successor, before this one leaves
     reuse_port: bool = False
     checkpoint: str = "default"  # a shipped name, or a folder
@@ -327,10 +328,17 @@ _SECTIONS: Mapping[str, type] = types.MappingProxyType(
 
 
 def state_folder() -> Path:
-    """The user's folder for run-time state, made private (0700) on first use."""
+    """The user's folder for run-time state, made private (0700) on first use. Raises
+    SettingsError if it cannot be made."""
     override = os.environ.get("TABWISE_STATE_DIR")
     folder = Path(override or platformdirs.user_state_dir("tabwise", appauthor=False))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"the state folder {error.filename} cannot be made: {error.strerror}; set "
+            "TABWISE_STATE_DIR to a folder of your own"
+        ) from error
     return folder
 
 

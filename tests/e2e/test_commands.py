@@ -220,7 +220,7 @@ async def test_doctor_bears_a_reader_that_leaves(environment: Env, more: str) ->
 async def test_serve_names_a_port_that_is_none(environment: Env) -> None:
     done = await tabwise(environment, "serve", "--port", "70000")
     assert done.status == 1
-    assert done.err == "tabwise serve: port must be 0..65535, got 70000 ([serve])\n"
+    assert done.err == "tabwise serve: port must be 0..65535, got 70000 (flag)\n"
 
 
 async def test_doctor_finds_a_remote_backend_that_is_not_there(tmp_path: Path) -> None:

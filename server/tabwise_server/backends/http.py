@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
-import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -66,19 +64,14 @@ class Endpoint:
         self._connect_timeout_s = connect_timeout_ms / 1000
         self._ssl = make_context(tls or Tls()) if url.startswith("https:") else None
         self._proxy = proxy_for(self.url)
-        self._salt = secrets.token_bytes(16)
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
 
     def session_headers(self, session: str | None) -> dict[str, str]:
-        """What names `session` to balancers, salted: it names no file to whoever logs
-        it, and two people who open the same path are two sessions."""
-        if session is None:
-            return {}
-        name = hashlib.blake2b(session.encode(), key=self._salt, digest_size=8)
-        return {SESSION_HEADER: name.hexdigest()}
+        """What names `session` to balancers."""
+        return {} if session is None else {SESSION_HEADER: session}
 
     async def call(
         self,

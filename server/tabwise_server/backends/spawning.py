@@ -7,8 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tabwise_server.daemon_state import usable_state_folder
-from tabwise_server.settings import load_leniently
+from tabwise_server.settings import load_leniently, state_folder
 
 _OUR_PATHS = ("TABWISE_CONFIG", "TABWISE_STATE_DIR")
 
@@ -27,7 +26,7 @@ def spawn_daemon() -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            cwd=usable_state_folder(),
+            cwd=state_folder(),
             env=_environment(),
             start_new_session=True,
             creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),
@@ -38,7 +37,7 @@ def spawn_daemon() -> subprocess.Popen[bytes]:
 
 def output_file() -> Path:
     """What the daemon says before its own log is open, or in place of it."""
-    return usable_state_folder() / "daemon.out"
+    return state_folder() / "daemon.out"
 
 
 def last_words() -> str:

@@ -20,9 +20,14 @@ from tabwise_server.backends.daemon import client_of, process_exists
 from tabwise_server.backends.protocol import Backend
 from tabwise_server.backends.spawning import last_words
 from tabwise_server.commands import doctor_privacy
-from tabwise_server.daemon_state import read_state, usable_state_folder
+from tabwise_server.daemon_state import read_state
 from tabwise_server.errors import SettingsError, TabwiseError, Unauthorized
-from tabwise_server.settings import Settings, load_settings, user_file
+from tabwise_server.settings import (
+    Settings,
+    load_settings,
+    state_folder,
+    user_file,
+)
 from tabwise_server.wire import CompletionRequest
 
 NEEDED = (
@@ -128,7 +133,7 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
 
 def _state(settings: Settings) -> Iterator[Finding]:
     try:
-        folder = usable_state_folder()
+        folder = state_folder()
     except SettingsError as error:
         what, _, remedy = str(error).partition("; ")
         yield Finding("state", what, remedy)

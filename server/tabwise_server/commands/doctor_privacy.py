@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tabwise_server.backends.addresses import is_loopback, split_url
-from tabwise_server.daemon_state import usable_state_folder
 from tabwise_server.lsp.configuration import patterns_of
 from tabwise_server.lsp.statistics import statistics_file
 from tabwise_server.settings import BackendSettings, Settings
@@ -22,7 +21,6 @@ _CONTENT = (
 
 def lines(settings: Settings) -> Iterator[str]:
     """The report. Raises SettingsError where one cannot be made."""
-    usable_state_folder()
     lsp = settings.lsp
     yield "What leaves this machine"
     yield from (f"  {line}" for line in _leaving(settings))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from tabwise_server.errors import SettingsError
 from tabwise_server.settings import load_settings
 
-MAX_PORT = 65_535
 _FLAGS = (
     ("host", str, "address to listen on; 127.0.0.1 keeps it to this machine"),
     ("port", int, "port to listen on; 0 takes a free one"),
@@ -48,9 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
     flags = {name: getattr(arguments, name) for name in names}
     # what is wrong with the editors' options is theirs to tell
     settings = load_settings({"serve": flags}, only="serve")
-    if settings.serve.port > MAX_PORT:
-        got = settings.serve.port
-        raise SettingsError(f"port must be 0..{MAX_PORT}, got {got} ([serve])")
     from tabwise_server.serving.run import serve
 
     return serve(settings.serve)

@@ -9,7 +9,6 @@ import sqlite3
 
 import attrs
 
-from tabwise_server.daemon_state import usable_state_folder
 from tabwise_server.lsp.statistics import (
     CannotCount,
     Summary,
@@ -28,7 +27,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    usable_state_folder()
     if arguments.clear:
         clear()
         return 0

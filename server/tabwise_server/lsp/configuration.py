@@ -63,7 +63,7 @@ class Configuration:
     def __init__(self, settings: Settings, complaints: Sequence[str] = ()) -> None:
         """complaints: what was wrong with where `settings` come from."""
         self._start = settings
-        self._user_stamp = _stamp(user_file())
+        self._user_stamp = stamp_of(user_file())
         self._initial: Any = None
         self._pushed: Any = None
         self._folders: dict[Path, Any] = {}
@@ -213,7 +213,7 @@ class Configuration:
         return self._overlay(settings, layers)
 
     def _refresh_user_file(self) -> bool:
-        stamp = _stamp(user_file())
+        stamp = stamp_of(user_file())
         if stamp == self._user_stamp:
             return False
         self._user_stamp = stamp
@@ -222,7 +222,7 @@ class Configuration:
         return True
 
     def _refresh_file(self, path: Path) -> bool:
-        stamp, known = _stamp(path), self._files.get(path)
+        stamp, known = stamp_of(path), self._files.get(path)
         if (known.stamp if known else None) == stamp:
             return False
         file = self._files[path] = _File(stamp, None)
@@ -289,9 +289,8 @@ def _both(workspace: Options, user: Options) -> Options:
     return {name: {**workspace.get(name, {}), **user.get(name, {})} for name in names}
 
 
-def _stamp(path: Path | None) -> Stamp:
-    if path is None:
-        return None
+def stamp_of(path: Path) -> Stamp:
+    """Another one once the file has changed; None if there is none."""
     try:
         found = path.stat()
     except OSError:

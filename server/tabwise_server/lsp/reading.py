@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from tabwise_server.lsp.configuration import patterns_of
+from tabwise_server.lsp.configuration import Stamp, patterns_of, stamp_of
 from tabwise_server.lsp.gitignore import Pattern, is_ignored, read_patterns
 from tabwise_server.settings import LspSettings
 from tabwise_server.suggest.privacy import is_secret, matches
@@ -14,14 +14,12 @@ T = TypeVar("T")
 
 MOST_KEPT = 1_000  # files
 
-Stamp = float | None  # when a .gitignore changed; None: there is none
-
 
 class Reader:
     """Says what may be read; keeps what .gitignore files said until they change."""
 
     def __init__(self) -> None:
-        self._patterns: dict[Path, tuple[float, list[Pattern]]] = {}
+        self._patterns: dict[Path, tuple[Stamp, list[Pattern]]] = {}
         self._verdicts: dict[Path, tuple[list[Stamp], bool]] = {}
 
     def may_read(
@@ -48,7 +46,7 @@ class Reader:
         root, file = _root_of(folder), folder / relative
         parts = file.relative_to(root).parts
         folders = [root.joinpath(*parts[:depth]) for depth in range(len(parts))]
-        stamps = [_changed(each / ".gitignore") for each in folders]
+        stamps = [stamp_of(each / ".gitignore") for each in folders]
         known = self._verdicts.get(file)
         if known is None or known[0] != stamps:
             patterns = [
@@ -79,13 +77,6 @@ def _root_of(folder: Path) -> Path:
         if (each / ".git").exists():
             return each
     return folder
-
-
-def _changed(file: Path) -> Stamp:
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return None
 
 
 def _keep(kept: dict[Path, T], file: Path, value: T) -> None:

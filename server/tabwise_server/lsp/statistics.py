@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from tabwise_server.errors import TabwiseError
+from tabwise_server.errors import SettingsError, TabwiseError
 from tabwise_server.settings import state_folder
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def add(counts: Mapping[Key, int], file: Path | None = None) -> None:
             database.execute(_TABLE)
             rows = [(*key, count) for key, count in counts.items()]
             database.executemany(_ADD, rows)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, SettingsError) as error:
         raise CannotCount(f"cannot write statistics: {error}") from error
 
 
