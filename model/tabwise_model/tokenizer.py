@@ -25,6 +25,9 @@ SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+GPT2_PATTERN = (
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+)
 # Characters that are remembered with their ids, in whole texts, again in paragraphs and
 # again in lines: of a document that is being typed, and of all of them. The least is
 # what a few questions with other files about them hold.
@@ -154,6 +157,10 @@ class Tokenizer:
     def token_bytes(self) -> Sequence[bytes]:
         """Bytes by id, b"" for sentinels; do not modify."""
         return self._bytes
+
+    def is_same(self, other: Tokenizer) -> bool:
+        """Whether both give any text the same ids."""
+        return self._ranks == other._ranks and self.pattern == other.pattern
 
     def dumps(self) -> str:
         """The tokenizer in tiktoken's file format."""

@@ -11,11 +11,10 @@ from support.models import LLAMA, random_checkpoint
 from support.tokenizer import TOKENIZER
 from tabwise_model.checkpoint import Checkpoint, CheckpointError, Tensors
 from tabwise_model.config import ModelConfig
-from tabwise_model.export.from_huggingface import GPT2_PATTERN
 from tabwise_model.export.to_gguf import interleave_halves, write_gguf
 from tabwise_model.gpt import GPT
 from tabwise_model.quantize import dequantize_checkpoint, quantize_checkpoint
-from tabwise_model.tokenizer import SENTINELS, Tokenizer
+from tabwise_model.tokenizer import GPT2_PATTERN, SENTINELS, Tokenizer
 
 SHAPE = attrs.evolve(
     LLAMA, vocab_size=TOKENIZER.vocab_size + 2, mlp_hidden=64, rope_theta=500.0

@@ -10,8 +10,9 @@ from tokenizers import Tokenizer as HFTokenizer
 
 from support.huggingface import SOURCE, make_folder
 from tabwise_model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from tabwise_model.export.from_huggingface import GPT2_PATTERN, read_huggingface
+from tabwise_model.export.from_huggingface import read_huggingface
 from tabwise_model.gpt import GPT
+from tabwise_model.tokenizer import GPT2_PATTERN
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

@@ -1,22 +1,23 @@
 """Training from a checkpoint, from GPT-2, and what is refused."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import regex
 from tiktoken_ext.openai_public import r50k_pat_str  # type: ignore[import-untyped]
 
 from support.huggingface import make_folder
 from tabwise_model.checkpoint import load_checkpoint, save_checkpoint
-from tabwise_model.export.from_huggingface import GPT2_PATTERN, read_huggingface
-from tabwise_model.tokenizer import SPLIT_PATTERN, Tokenizer
+from tabwise_model.export.from_huggingface import read_huggingface
+from tabwise_model.tokenizer import GPT2_PATTERN, Tokenizer
 from tabwise_server.cli import main
 from tabwise_training.config import load_config
 from tabwise_training.errors import TrainingError
 from tabwise_training.initialise import initial_model, read_source
 from tabwise_training.run_state import steps_on_disk
-from tabwise_training.vocabulary import cut_alike
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 
@@ -81,18 +82,11 @@ def test_weights_are_those_of_the_folder(gpt2: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(array, imported.tensors[name])
 
 
-@pytest.mark.parametrize(
-    ("pattern", "alike"),
-    [
-        (r50k_pat_str, True),  # as tiktoken writes it
-        (SPLIT_PATTERN, False),
-        (GPT2_PATTERN.replace(r"\p{N}+", r"\p{N}{1,3}"), False),
-    ],
-)
-def test_patterns_are_the_same_if_they_cut_alike(pattern: str, alike: bool) -> None:
-    ranks = {bytes([b]): b for b in range(256)}
-    gpt2 = Tokenizer(ranks, GPT2_PATTERN)
-    assert cut_alike(gpt2, Tokenizer(ranks, pattern)) is alike
+@pytest.mark.parametrize("length", range(1, 5))
+def test_gpt2s_pattern_cuts_as_tiktokens_spelling_of_it(length: int) -> None:
+    ours, theirs = map(regex.compile, (GPT2_PATTERN, r50k_pat_str))
+    for text in map("".join, product("'sSlL1. \t\n\ré", repeat=length)):
+        assert ours.findall(text) == theirs.findall(text)
 
 
 def test_another_shape_or_vocabulary_is_refused(gpt2: Path) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from support.tokenizer import TOKENIZER
-from tabwise_model.export.from_huggingface import GPT2_PATTERN
-from tabwise_model.tokenizer import SPLIT_PATTERN, Tokenizer
+from tabwise_model.tokenizer import GPT2_PATTERN, SPLIT_PATTERN, Tokenizer
 from tabwise_server.cli import main
 from tabwise_training.corpus.bpe import first_disagreement, train_bpe
 from tabwise_training.data import Documents

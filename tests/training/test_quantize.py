@@ -10,10 +10,9 @@ from safetensors import SafetensorError
 
 from support.models import EVEN, checkpoint_of, random_checkpoint
 from tabwise_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tabwise_model.export.from_huggingface import GPT2_PATTERN
 from tabwise_model.int4 import Int4Layout
 from tabwise_model.quantize import dequantize_checkpoint
-from tabwise_model.tokenizer import Tokenizer
+from tabwise_model.tokenizer import GPT2_PATTERN, Tokenizer
 from tabwise_server.cli import main
 
 

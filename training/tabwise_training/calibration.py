@@ -21,7 +21,6 @@ from tabwise_training.tuning.rows import (
     take,
     write_documents,
 )
-from tabwise_training.vocabulary import cut_alike
 
 CHARS = 8  # of the standard library's for each id of the rows: more than they need
 
@@ -63,7 +62,7 @@ def check_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
     """Raise TrainingError if a prepared corpus has other ids than the checkpoint, or
     cuts text in another way."""
     prepared = load_tokenizer(folder)
-    if cut_alike(prepared, tokenizer):
+    if prepared.is_same(tokenizer):
         return
     same = prepared.dumps() == tokenizer.dumps()
     other = "split pattern" if same else "vocabulary"

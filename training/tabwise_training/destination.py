@@ -86,14 +86,15 @@ def check_writable(out: Path) -> None:
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """What keeps `out` from being written, as a full disk does, is a
-    DestinationError."""
+def writing(out: Path, option: str = "--out") -> Iterator[None]:
+    """What keeps `out` from being written, as a full disk does, is a DestinationError.
+    option: names another place."""
     try:
         yield
     except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise DestinationError(
-            f"cannot write {out}: {error}; make room or choose another --out"
+            f"cannot write {out}: {reason}; make room or choose another {option}"
         ) from error
 
 

@@ -14,7 +14,6 @@ from tabwise_model.quantize import dequantize_checkpoint
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.errors import TrainingError
 from tabwise_training.run_state import describe_difference
-from tabwise_training.vocabulary import cut_alike
 
 OPENAI = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
@@ -28,7 +27,7 @@ def initial_model(source: str, shape: ModelConfig, tokenizer: Tokenizer) -> GPT:
     if source == "scratch":
         return GPT(shape)
     checkpoint = read_source(source)
-    if not cut_alike(checkpoint.tokenizer, tokenizer):
+    if not checkpoint.tokenizer.is_same(tokenizer):
         raise TrainingError(
             f"{source} has another vocabulary, or splits text in another way, than the "
             f"data; prepare it with `tabwise prepare --tokenizer` and that of {source}"

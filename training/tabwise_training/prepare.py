@@ -19,7 +19,12 @@ import attrs
 import tiktoken
 
 from tabwise_model.checkpoint import CONFIG
-from tabwise_model.tokenizer import SPLIT_PATTERN, Tokenizer, TokenizerError
+from tabwise_model.tokenizer import (
+    GPT2_PATTERN,
+    SPLIT_PATTERN,
+    Tokenizer,
+    TokenizerError,
+)
 from tabwise_training.corpus.bpe import LARGEST, first_disagreement, train_bpe
 from tabwise_training.corpus.documents import (
     sample_texts,
@@ -238,7 +243,7 @@ def _origin(train_sha256: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if given is None:
         return {"trained_on": train_sha256, "vocab_size": arguments.vocab_size}
     if given == "gpt2":
-        return {"named": given}
+        return {"named": given, "pattern": GPT2_PATTERN}
     if not Path(given).is_file():
         raise CorpusError(f"--tokenizer {given}: no such file, and not gpt2")
     return {"file": sha256_of(Path(given)), "pattern": _pattern_beside(Path(given))}
@@ -275,7 +280,8 @@ def _gpt2() -> Tokenizer:
             "tiktoken cannot fetch gpt2's vocabulary; go online once, or set "
             f"TIKTOKEN_CACHE_DIR to a folder that has it ({type(error).__name__})"
         ) from error
-    return Tokenizer(encoding._mergeable_ranks, encoding._pat_str)
+    # tiktoken writes the pattern in another way, which cuts alike
+    return Tokenizer(encoding._mergeable_ranks, GPT2_PATTERN)
 
 
 def _intact(out: Path, outputs: dict[str, str]) -> bool:

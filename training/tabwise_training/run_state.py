@@ -11,12 +11,11 @@ A step's folder appears by one rename, so a killed process never leaves a broken
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import importlib.util
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,9 @@ from tabwise_model.config import ModelConfig
 from tabwise_model.gpt import GPT
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.data import DataOrder, Place
+from tabwise_training.destination import writing
 from tabwise_training.errors import TrainingError
 from tabwise_training.optim import Optimizers
-from tabwise_training.vocabulary import cut_alike
 
 KEPT = 2  # newest checkpoints; older ones are deleted
 
@@ -120,7 +119,7 @@ def load_run(
             f"{folder} holds another model shape than the recipe; "
             f"it has {describe_difference(checkpoint.config, model.config)}"
         )
-    if not cut_alike(checkpoint.tokenizer, tokenizer):
+    if not checkpoint.tokenizer.is_same(tokenizer):
         raise TrainingError(
             f"{folder} has another vocabulary than data.folder; give the corpus that "
             "the run was begun with, or another run.out"
@@ -141,18 +140,6 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         raise TrainingError(
             f"cannot read {file}: {error}; delete its folder to go on from the "
             "checkpoint before it"
-        ) from error
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raises TrainingError naming `path` where the disk does not take it."""
-    try:
-        yield
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write {path}: {error.strerror or error}; make room there, or give "
-            "another run.out"
         ) from error
 
 
@@ -191,7 +178,7 @@ class Log:
         self._file = out / "log.csv"
         kept = read_log(out) if self._file.exists() else []
         part = out / f"{self._file.name}.part"
-        with writing(self._file):
+        with writing(self._file, "run.out"):
             with part.open("w", newline="") as stream:
                 rows = csv.DictWriter(stream, self.COLUMNS)
                 rows.writeheader()
@@ -204,7 +191,7 @@ class Log:
             self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def write(self, **values: float | None) -> None:
-        with writing(self._file), self._file.open("a", newline="") as stream:
+        with writing(self._file, "run.out"), self._file.open("a", newline="") as stream:
             csv.DictWriter(stream, self.COLUMNS, restval="").writerow(
                 {k: f"{v:.10g}" for k, v in values.items() if v is not None}
             )

@@ -31,6 +31,7 @@ from tabwise_training.data import (
     plain_rows,
     targets_of,
 )
+from tabwise_training.destination import writing
 from tabwise_training.errors import TrainingError
 from tabwise_training.initialise import initial_model
 from tabwise_training.loss import Teacher, head_cross_entropy, plain_softmax_loss
@@ -45,7 +46,6 @@ from tabwise_training.run_state import (
     load_run,
     save_run,
     steps_on_disk,
-    writing,
 )
 from tabwise_training.samples import print_samples
 from tabwise_training.throughput import flops_per_token, measure_matrix_rate
@@ -287,7 +287,7 @@ class Trainer:
         found = steps_on_disk(self._out)
         if not found:
             text = json.dumps(self._config.to_json(), indent=2)
-            with writing(self._out):
+            with writing(self._out, "run.out"):
                 self._out.mkdir(parents=True, exist_ok=True)
                 (self._out / "config.json").write_text(text)
             count = sum(p.numel() for p in self._model.parameters())

@@ -24,11 +24,8 @@ from tabwise_model.config import ConfigError, ModelConfig
 from tabwise_model.export.huggingface_folder import SourceTensors, read_json
 from tabwise_model.export.vocabulary import byte_symbols
 from tabwise_model.quantize import check_finite
-from tabwise_model.tokenizer import Tokenizer, TokenizerError
+from tabwise_model.tokenizer import GPT2_PATTERN, Tokenizer, TokenizerError
 
-GPT2_PATTERN = (
-    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-)
 KEEPS_MATCHES = (("Isolated", False), ("Removed", True))  # a Split's behavior, invert
 VOCAB_MULTIPLE = 64  # keeps the head's matrix product on its fast path
 

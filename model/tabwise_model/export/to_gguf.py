@@ -25,10 +25,14 @@ from gguf.quants import quantize
 
 from tabwise_model.checkpoint import Checkpoint, Tensors
 from tabwise_model.config import ModelConfig
-from tabwise_model.export.from_huggingface import GPT2_PATTERN
 from tabwise_model.export.source import ExportError, check_float16, float_tensors
 from tabwise_model.export.vocabulary import merge_symbols, piece_symbols
-from tabwise_model.tokenizer import SENTINELS, SPLIT_PATTERN, Tokenizer
+from tabwise_model.tokenizer import (
+    GPT2_PATTERN,
+    SENTINELS,
+    SPLIT_PATTERN,
+    Tokenizer,
+)
 
 Q8_0_BLOCK = 32
 
