@@ -2,9 +2,14 @@
 // share a key head. Both products are the INT8 ones of linear.h: queries by keys, and
 // softmax weights, in two 7-bit digits each, by values. Integers add up to the same
 // whatever the order, and what remains in float32 depends on the position alone.
+//
+// A path that defines SHORTS multiplies few values by whole weights instead: shorts.h.
 #pragma once
 
 #include "linear.h"
+#ifdef SHORTS
+#include "shorts.h"
+#endif
 
 namespace {
 
@@ -51,15 +56,14 @@ inline void soften(float* scores, int keys, int padded) {
   for (int t = keys; t < padded; ++t) scores[t] = 0.0f;
 }
 
-struct Digits {
-  int8_t* high;
-  int8_t* low;
+// Weights as whole numbers: times `inverse`, to the nearest. unit: what one of these is
+// worth after division by the weights' sum.
+struct Whole {
+  float inverse, unit;
 };
 
-// Each weight times its value's scale, as high * 128 + low. Returns what a unit of that
-// is worth after division by the weights' sum.
-inline float split_weights(float* weights, const float* value_scales, int padded,
-                           Digits to) {
+// Each weight times its value's scale, in place.
+inline Whole scale_weights(float* weights, const float* value_scales, int padded) {
   Lanes sums, top;
   for (int t = 0; t < padded; t += BLOCK)
     for (int p = 0; p < PARTS; ++p) {
@@ -72,13 +76,9 @@ inline float split_weights(float* weights, const float* value_scales, int padded
     }
   const float largest = top.largest();
   const float inverse = largest > 0 ? LARGEST_WEIGHT / largest : 0.0f;
-  for (int t = 0; t < padded; t += LANES) {
-    const Ints whole = round_to_ints(load<Floats>(weights + t) * inverse);
-    store(to.high + t, to_bytes(whole >> 7));
-    store(to.low + t, to_bytes(whole & 127));
-  }
-  return largest / LARGEST_WEIGHT / sums.sum();
+  return {inverse, largest / LARGEST_WEIGHT / sums.sum()};
 }
+
 
 struct Unscaled {
   float* rows;
@@ -88,6 +88,68 @@ struct Unscaled {
     store(rows + row * stride + output, to_floats(sums));
   }
 };
+
+// Weights, (heads, slot_tokens) in work.scores, by the values of `keys` tokens.
+void mix_digits(const TabwiseShape& shape, const HeadCache& cache, const Attended& work,
+                const Whole* whole, float* mixed, int heads, int keys) {
+  const int stride = shape.head_stride, depth = (keys + 3) / 4 * 4;
+  const size_t tokens = shape.slot_tokens;
+  for (int h = 0; h < heads; ++h) {
+    int8_t* high = work.digits + 2 * h * tokens;
+    int8_t* low = high + tokens;
+    for (int t = 0; t < depth; t += LANES) {
+      const Floats weights = load<Floats>(work.scores + h * tokens + t);
+      const Ints digits = round_to_ints(weights * whole[h].inverse);
+      store(high + t, to_bytes(digits >> 7));
+      store(low + t, to_bytes(digits & 127));
+    }
+  }
+  multiply(values_matrix(shape, cache), 0, stride / BLOCK,
+           {work.digits, tokens, 0, 2 * heads, depth},
+           Unscaled{work.sums, size_t(stride)});
+  for (int h = 0; h < heads; ++h) {
+    const float* high = work.sums + 2 * h * stride;
+    for (int d = 0; d < stride; ++d)
+      mixed[h * stride + d] = (high[d] * 128.0f + high[stride + d]) * whole[h].unit;
+  }
+}
+
+#ifdef SHORTS
+template <int HEADS>
+inline void mix_shorts_of(const TabwiseShape& shape, const HeadCache& cache,
+                          const int16_t* weights, const Whole* whole, float* mixed,
+                          int depth) {
+  const size_t tokens = shape.slot_tokens;
+  for (int d = 0; d < shape.head_stride; d += BLOCK) {
+    Floats products[HEADS][PARTS];
+    multiply_shorts<HEADS>(cache.values + d * tokens, weights, tokens, depth, products);
+    for (int h = 0; h < HEADS; ++h)
+      for (int p = 0; p < PARTS; ++p)
+        store(mixed + h * shape.head_stride + d + p * LANES,
+              products[h][p] * whole[h].unit);
+  }
+}
+
+// The same, to the last bit, of at most FEW_KEYS.
+void mix_shorts(const TabwiseShape& shape, const HeadCache& cache, const Attended& work,
+                const Whole* whole, float* mixed, int heads, int keys) {
+  const int stride = shape.head_stride, depth = (keys + 3) / 4 * 4;
+  const size_t tokens = shape.slot_tokens;
+  int16_t* shorts = reinterpret_cast<int16_t*>(work.digits);
+  for (int h = 0; h < heads; ++h)
+    for (int t = 0; t < depth; t += LANES) {
+      const Floats weights = load<Floats>(work.scores + h * tokens + t);
+      store_shorts(shorts + h * tokens + t, round_to_ints(weights * whole[h].inverse));
+    }
+  int h = 0;
+  for (; h + 2 <= heads; h += 2)
+    mix_shorts_of<2>(shape, cache, shorts + h * tokens, whole + h, mixed + h * stride,
+                     depth);
+  if (h < heads)
+    mix_shorts_of<1>(shape, cache, shorts + h * tokens, whole + h, mixed + h * stride,
+                     depth);
+}
+#endif
 
 // At most GROUP query heads, (heads, head_stride) in and out.
 void attend_group(const TabwiseShape& shape, const HeadCache& cache,
@@ -104,22 +166,17 @@ void attend_group(const TabwiseShape& shape, const HeadCache& cache,
   multiply(keys_matrix(shape, cache), 0, padded / BLOCK,
            {work.queries, size_t(stride), 0, heads, stride},
            Scaled{work.scales, cache.key_scales, work.scores, tokens, false});
-  float units[GROUP];
+  Whole whole[GROUP];
   for (int h = 0; h < heads; ++h) {
     float* scores = work.scores + h * tokens;
-    int8_t* digits = work.digits + 2 * h * tokens;
     soften(scores, keys, padded);
-    units[h] =
-        split_weights(scores, cache.value_scales, padded, {digits, digits + tokens});
+    whole[h] = scale_weights(scores, cache.value_scales, padded);
   }
-  multiply(values_matrix(shape, cache), 0, stride / BLOCK,
-           {work.digits, tokens, 0, 2 * heads, (keys + 3) / 4 * 4},
-           Unscaled{work.sums, size_t(stride)});
-  for (int h = 0; h < heads; ++h) {
-    const float* high = work.sums + 2 * h * stride;
-    for (int d = 0; d < stride; ++d)
-      mixed[h * stride + d] = (high[d] * 128.0f + high[stride + d]) * units[h];
-  }
+#ifdef SHORTS
+  if (padded <= FEW_KEYS)
+    return mix_shorts(shape, cache, work, whole, mixed, heads, keys);
+#endif
+  mix_digits(shape, cache, work, whole, mixed, heads, keys);
 }
 
 void attend(const TabwiseShape& shape, const HeadCache& cache, const Attended& work,

@@ -1,7 +1,13 @@
 // Products with INT4 matrices: the very integers that INT8 ones of the same weights give.
 //
-// A group's nibbles are multiplied as they are; NIBBLE_OFFSET times the sum of the
-// group's inputs is taken away, and the step is multiplied after.
+// A group's nibbles are multiplied as they are. Its sums begin with NIBBLE_OFFSET times
+// its inputs' sum taken away, and the step is multiplied after.
+//
+// A path that adds up a group in another way than its INT8 products defines OWN_GROUPS, and
+//   Group            the sums of one group, for the outputs of one vector
+//   int32_t start_of_group(const int8_t* inputs, int count)    what fills each lane first
+//   Group dot_group(Group sums, Input inputs, Ints nibbles)
+//   Ints add_group(Ints sums, Group group, Ints steps)
 #pragma once
 
 #include "linear.h"
@@ -41,15 +47,22 @@ inline int int4_weight(const Matrix& w, int output, int input) {
   return (nibble - NIBBLE_OFFSET) * w.steps[step + group % 4];
 }
 
-// The sum of each group of a row's inputs, as bytes that `dot` takes.
-inline void sum_groups(const int8_t* inputs, int width, int group, int32_t* sums) {
-  for (int k = 0; k < width; k += group) {
-    int32_t sum = 0;
-    for (int i = 0; i < group; ++i)
-      sum += INPUT_OFFSET ? int(uint8_t(inputs[k + i])) : int(inputs[k + i]);
-    *sums++ = sum;
-  }
+#ifndef OWN_GROUPS
+using Group = Ints;
+
+inline int32_t start_of_group(const int8_t* inputs, int count) {
+  int32_t sum = 0;
+  for (int i = 0; i < count; ++i)
+    sum += INPUT_OFFSET ? int(uint8_t(inputs[i])) : int(inputs[i]);
+  return -NIBBLE_OFFSET * sum;
 }
+
+inline Group dot_group(Group sums, Input inputs, Ints nibbles) {
+  return dot(sums, inputs, nibbles);
+}
+
+inline Ints add_group(Ints sums, Group group, Ints steps) { return sums + group * steps; }
+#endif
 
 // ROWS rows by COUNT blocks of 16 outputs, over all inputs, in registers.
 template <int ROWS, int COUNT>
@@ -60,19 +73,21 @@ inline void multiply_int4_tile(const Matrix& w, int block, const Rows& a, int ro
   const int groups = w.groups();
   const int8_t* weights = w.weights + block * a_block;
   const int8_t* inputs = a.inputs + row * a.stride;
-  const int32_t* group_sums = a.group_sums + size_t(row) * groups;
+  const int32_t* starts = a.group_starts + size_t(row) * groups;
   Ints sums[ROWS][VECTORS] = {};
   if (INPUT_OFFSET)
     for (int v = 0; v < VECTORS; ++v)
       for (int m = 0; m < ROWS; ++m)
         sums[m][v] = load<Ints>(w.corrections + block * BLOCK + v * LANES);
   for (int g = 0; g < groups; ++g) {
-    Ints part[ROWS][VECTORS];
+    Group part[ROWS][VECTORS];
     for (int m = 0; m < ROWS; ++m)
       for (int v = 0; v < VECTORS; ++v)
-        part[m][v] = Ints{} - NIBBLE_OFFSET * group_sums[m * groups + g];
+        part[m][v] = (Group)(Ints{} + starts[m * groups + g]);
     for (int k = g * w.group; k < (g + 1) * w.group; k += 8) {
       Nibbles some[VECTORS];
+      if (ROWS == 1 && AHEAD)
+        __builtin_prefetch(weights + size_t(k) / 2 * BLOCK + AHEAD);
       for (int v = 0; v < VECTORS; ++v)
         some[v] = unpack(weights + v / PARTS * a_block + size_t(k) / 2 * BLOCK +
                          v % PARTS * 4 * LANES);
@@ -80,14 +95,15 @@ inline void multiply_int4_tile(const Matrix& w, int block, const Rows& a, int ro
         const Input first = spread(inputs + m * a.stride + k);
         const Input second = spread(inputs + m * a.stride + k + 4);
         for (int v = 0; v < VECTORS; ++v) {
-          part[m][v] = dot(part[m][v], first, some[v].low);
-          part[m][v] = dot(part[m][v], second, some[v].high);
+          part[m][v] = dot_group(part[m][v], first, some[v].low);
+          part[m][v] = dot_group(part[m][v], second, some[v].high);
         }
       }
     }
     for (int v = 0; v < VECTORS; ++v) {
       const Ints step = load_steps(w, block + v / PARTS, g, v % PARTS);
-      for (int m = 0; m < ROWS; ++m) sums[m][v] += part[m][v] * step;
+      for (int m = 0; m < ROWS; ++m)
+        sums[m][v] = add_group(sums[m][v], part[m][v], step);
     }
   }
   for (int m = 0; m < ROWS; ++m)
@@ -98,7 +114,7 @@ inline void multiply_int4_tile(const Matrix& w, int block, const Rows& a, int ro
 template <int ROWS>
 inline void multiply_int4_tiles(const Matrix& w, int first, int last, const Rows& a,
                                 int row, const Scaled& result) {
-  constexpr int COUNT = tile_blocks(2 * ROWS);
+  constexpr int COUNT = ROWS == 1 && AHEAD ? 1 : tile_blocks(2 * ROWS);
   int block = first;
   for (; block + COUNT <= last; block += COUNT)
     multiply_int4_tile<ROWS, COUNT>(w, block, a, row, result);

@@ -6,6 +6,8 @@
 //   Ints dot(Ints sums, Input inputs, Ints weights)
 //   INPUT_OFFSET     0x80 if `dot` takes the inputs as u8, else 0
 //   ACCUMULATORS, TILE_ROWS    registers for sums; most rows of a tile
+//   AHEAD            if not 0, a single row takes block after block, and its weights are
+//                    asked for this many bytes before they are needed
 #pragma once
 
 #include "rows.h"
@@ -18,7 +20,7 @@ struct Rows {
   size_t stride;
   int first, last;
   int depth;
-  const int32_t* group_sums = nullptr;  // (last, groups): for INT4 matrices
+  const int32_t* group_starts = nullptr;  // (last, groups): for INT4 matrices
 };
 
 // What becomes of the sums: scaled, and stored or added.
@@ -65,6 +67,34 @@ inline void multiply_tile(const Matrix& w, int block, const Rows& a, int row,
       result.take(row + m, block * BLOCK + v * LANES, sums[m][v]);
 }
 
+// One row by one block. Its weights are one run of memory, for which it waits longer
+// than it multiplies.
+template <class Result>
+inline void multiply_row(const Matrix& w, int block, const Rows& a, int row,
+                         const Result& result) {
+  const int8_t* weights = w.weights + size_t(block) * w.inputs * BLOCK;
+  const int8_t* inputs = a.inputs + row * a.stride;
+  Ints even[PARTS] = {}, odd[PARTS] = {};
+  if (INPUT_OFFSET && w.corrections)
+    for (int p = 0; p < PARTS; ++p)
+      even[p] = load<Ints>(w.corrections + block * BLOCK + p * LANES);
+  const auto four = [&](int k, Ints* sums) {
+    const int8_t* from = weights + size_t(k) * BLOCK;
+    __builtin_prefetch(from + AHEAD);
+    const Input input = spread(inputs + k);
+    for (int p = 0; p < PARTS; ++p)
+      sums[p] = dot(sums[p], input, load<Ints>(from + p * 4 * LANES));
+  };
+  int k = 0;
+  for (; k + 8 <= a.depth; k += 8) {
+    four(k, even);
+    four(k + 4, odd);
+  }
+  if (k < a.depth) four(k, even);
+  for (int p = 0; p < PARTS; ++p)
+    result.take(row, block * BLOCK + p * LANES, even[p] + odd[p]);
+}
+
 constexpr int tile_blocks(int rows) {
   const int fit = ACCUMULATORS / (rows * PARTS);
   return fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
@@ -75,6 +105,8 @@ inline void multiply_tiles(const Matrix& w, int first, int last, const Rows& a, 
                            const Result& result) {
   constexpr int COUNT = tile_blocks(ROWS);
   int block = first;
+  if (ROWS == 1 && AHEAD)
+    for (; block < last; ++block) multiply_row(w, block, a, row, result);
   for (; block + COUNT <= last; block += COUNT)
     multiply_tile<ROWS, COUNT>(w, block, a, row, result);
   for (; block < last; ++block) multiply_tile<ROWS, 1>(w, block, a, row, result);

@@ -54,7 +54,7 @@ void TabwiseModel::place_scratch() {
   scratch.mixed = work.take<float>(rows * q);
   scratch.inputs = work.take<int8_t>(rows * widest);
   scratch.scales = work.take<float>(rows);
-  scratch.group_sums = work.take<int32_t>(rows * widest / LEAST_GROUP);
+  scratch.group_starts = work.take<int32_t>(rows * widest / LEAST_GROUP);
   for (Attended& one : attended) {
     one.queries = work.take<int8_t>(GROUP * shape.head_stride);
     one.scales = work.take<float>(GROUP);

@@ -71,7 +71,7 @@ struct Scratch {
   float* mixed;     // (rows, heads * head_stride): attention's result
   int8_t* inputs;   // (rows, widest input): a matrix' quantised inputs
   float* scales;    // (rows): their scales
-  int32_t* group_sums;  // (rows, most groups): of the inputs, for INT4 matrices
+  int32_t* group_starts;  // (rows, most groups): what INT4 sums begin with
 };
 
 struct Batch {

@@ -5,12 +5,15 @@
 
 #define LANES 8
 #define INPUT_OFFSET 0
+#define OWN_GROUPS
+#define SHORTS
 #include "vectors.h"
 
 namespace {
 
 constexpr int ACCUMULATORS = 8;
 constexpr int TILE_ROWS = 4;
+constexpr int AHEAD = 4096;
 
 struct Input {
   __m256i values, magnitudes;
@@ -29,6 +32,27 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
   const __m256i w = _mm256_sign_epi8((__m256i)weights, inputs.values);
   const __m256i pairs = _mm256_maddubs_epi16(inputs.magnitudes, w);
   return sums + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+// A group's sums in 16 bits, of the first and of the last two of every four inputs. Of at
+// most 64 inputs and weights of -8..7 they fit, and what passes 16 bits on the way comes
+// back. Steps multiply them while the two are added in 32 bits.
+typedef uint16_t Group __attribute__((vector_size(32)));
+
+inline int32_t start_of_group(const int8_t* inputs, int count) {
+  int sums[2] = {};
+  for (int i = 0; i < count; ++i) sums[i % 4 / 2] += inputs[i];
+  const uint32_t low = uint16_t(-NIBBLE_OFFSET * sums[0]), high = uint16_t(-NIBBLE_OFFSET * sums[1]);
+  return int32_t(low | high << 16);
+}
+
+inline Group dot_group(Group sums, Input inputs, Ints nibbles) {
+  return sums + (Group)_mm256_maddubs_epi16((__m256i)nibbles, inputs.values);
+}
+
+inline Ints add_group(Ints sums, Group group, Ints steps) {
+  const __m256i twice = (__m256i)(steps | steps << 16);
+  return sums + (Ints)_mm256_madd_epi16((__m256i)group, twice);
 }
 
 }  // namespace

@@ -91,28 +91,30 @@ class Step {
       // scratch.wide is free between two matrices: a normed row goes there.
       normalize(x(row), weight, shape_, scratch_.wide + size_t(row) * shape_.width,
                 inputs(row, shape_.width));
-      sum_inputs(row, next);
+      start_groups(row, next);
     });
   }
 
   void quantize_mixed(int row, const Matrix& next) {
     const int width = q_width();
     quantize(scratch_.mixed + size_t(row) * width, width, inputs(row, width));
-    sum_inputs(row, next);
+    start_groups(row, next);
   }
 
   void quantize_gated(int row, const Matrix& next) {
     float* gate = scratch_.wide + size_t(row) * 2 * shape_.hidden;
     silu_times(gate, gate + shape_.hidden, shape_.hidden);
     quantize(gate, shape_.hidden, inputs(row, shape_.hidden));
-    sum_inputs(row, next);
+    start_groups(row, next);
   }
 
   // What an INT4 matrix needs to know of a row besides its inputs.
-  void sum_inputs(int row, const Matrix& next) {
-    if (next.group)
-      sum_groups(scratch_.inputs + size_t(row) * next.inputs, next.inputs, next.group,
-                 scratch_.group_sums + size_t(row) * next.groups());
+  void start_groups(int row, const Matrix& next) {
+    if (next.group == 0) return;
+    const int8_t* inputs = scratch_.inputs + size_t(row) * next.inputs;
+    int32_t* starts = scratch_.group_starts + size_t(row) * next.groups();
+    for (int g = 0; g < next.groups(); ++g)
+      starts[g] = start_of_group(inputs + g * next.group, next.group);
   }
 
   void product(const Matrix& matrix, float* to, size_t stride, bool add) {
@@ -139,7 +141,7 @@ class Step {
                       rows_ * part / down,
                       rows_ * (part + 1) / down,
                       matrix.inputs,
-                      scratch_.group_sums};
+                      scratch_.group_starts};
       if (matrix.group)
         multiply_int4(matrix, first, last, a, result);
       else

@@ -37,7 +37,16 @@ inline Floats magnitude(Floats a) { return larger(a, -a); }
 
 inline Floats to_floats(Ints a) { return __builtin_convertvector(a, Floats); }
 
+#if LANES == 8  // AVX2, whose compilers take each lane by itself
+inline Bytes to_bytes(Ints a) {
+  const __m256i first = _mm256_set1_epi32(0x0C080400);  // of each four bytes
+  const __m256i packed = _mm256_shuffle_epi8((__m256i)a, first);
+  const __m128i low = _mm256_castsi256_si128(packed);
+  return (Bytes)_mm_unpacklo_epi32(low, _mm256_extracti128_si256(packed, 1))[0];
+}
+#else
 inline Bytes to_bytes(Ints a) { return __builtin_convertvector(a, Bytes); }
+#endif
 
 // Adding and taking away 1.5 x 2^23 rounds to the nearest integer, ties to even; the
 // low bits of the sum are that integer. |a| < 2^22.
