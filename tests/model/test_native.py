@@ -1,5 +1,6 @@
 """The native runner's numbers: exactly its reference's, however it is called."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -36,7 +37,34 @@ def whole() -> Logits:
     return runner.extend_all(Chunk(0, 0, TOKENS))
 
 
-@pytest.mark.parametrize("make", [lambda: random_checkpoint("llama"), odd_checkpoint])
+def loud_checkpoint() -> Checkpoint:
+    """Every weight at an end of its range: no two sums fit 16 bits."""
+    return _with_weights(lambda w: np.where(w < 0, np.int8(-127), np.int8(127)))
+
+
+def quiet_checkpoint() -> Checkpoint:
+    """Weights so small that all of them do."""
+    return _with_weights(lambda w: w // 8)
+
+
+def _with_weights(change: Callable[[Any], Any]) -> Checkpoint:
+    plain = odd_checkpoint()
+    tensors = {
+        name: change(tensor) if tensor.dtype == np.int8 else tensor
+        for name, tensor in plain.tensors.items()
+    }
+    return attrs.evolve(plain, tensors=tensors)
+
+
+MAKERS = [
+    lambda: random_checkpoint("llama"),
+    odd_checkpoint,
+    loud_checkpoint,
+    quiet_checkpoint,
+]
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_logits_are_the_references_to_the_last_bit_on_every_path(make: Any) -> None:
     checkpoint = make()
     tokens = ids(40, vocab=checkpoint.config.vocab_size)
@@ -44,6 +72,22 @@ def test_logits_are_the_references_to_the_last_bit_on_every_path(make: Any) -> N
     for path in paths():
         found = make_runner(checkpoint, path=path).extend_all(Chunk(0, 0, tokens))
         np.testing.assert_array_equal(found, reference, err_msg=path)
+
+
+def test_every_path_gives_the_same_bits_before_and_after_a_thousand_keys() -> None:
+    """Up to 1,024 keys some paths mix values in another way than beyond, where sums of
+    equal ones, equally attended to, pass 32 bits."""
+    tokens = (7,) * 1100
+    room: dict[str, Any] = {"n_slots": 1, "slot_tokens": len(tokens)}
+    checkpoint = odd_checkpoint()
+    for layer in range(ODD.n_layer):
+        checkpoint.tensors[f"layers.{layer}.attention.q.weight"][:] = 0
+    plain = make_runner(checkpoint, path="plain", **room)
+    expected = plain.extend_all(Chunk(0, 0, tokens))
+    for path in paths():
+        runner = make_runner(checkpoint, path=path, **room)
+        found = runner.extend_all(Chunk(0, 0, tokens))
+        np.testing.assert_array_equal(found, expected, err_msg=path)
 
 
 def test_adopted_slots_are_what_the_other_runner_computed() -> None:

@@ -1,8 +1,7 @@
 """Time the native runner: `python -m tabwise_model.runners.native_bench`.
 
-Random INT8 weights of stated shapes (speed does not depend on their values), beside
-the time to read the weights once and, with `--int4` and `--torch`, INT4 weights and the
-torch runner.
+Random INT8 weights of stated shapes, spread as a trained model's are, beside the time to
+read them once and, with `--int4` and `--torch`, INT4 weights and the torch runner.
 """
 
 from __future__ import annotations
@@ -60,6 +59,7 @@ SHAPES: Mapping[str, ModelConfig] = MappingProxyType(
         ),
     }
 )
+SPREAD = 40  # the standard deviation of the shipped model's weights
 SLOTS = 16
 CONTEXT = 512
 
@@ -76,14 +76,15 @@ class Timing:
 
 
 def random_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
-    """An INT8 checkpoint of this shape, its weights drawn evenly."""
+    """An INT8 checkpoint of this shape, its weights normally distributed."""
     rng = np.random.default_rng(seed)
     quantized = set(quantized_names(config))
     tensors: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
     for name, shape in expected_shapes(config).items():
         matrix = name.removesuffix(".weight")
         if matrix in quantized:
-            tensors[name] = rng.integers(-127, 128, shape, np.int8)
+            drawn = rng.standard_normal(shape, np.float32) * SPREAD
+            tensors[name] = np.clip(np.rint(drawn), -127, 127).astype(np.int8)
             tensors[f"{matrix}.scale"] = np.full(shape[0], 5e-4, np.float32)
         else:
             tensors[name] = np.ones(shape, np.float32)

@@ -111,33 +111,18 @@ inline void multiply_int4_tile(const Matrix& w, int block, const Rows& a, int ro
       result.take(row + m, block * BLOCK + v * LANES, sums[m][v]);
 }
 
-template <int ROWS>
-inline void multiply_int4_tiles(const Matrix& w, int first, int last, const Rows& a,
-                                int row, const Scaled& result) {
-  constexpr int COUNT = ROWS == 1 && AHEAD ? 1 : tile_blocks(2 * ROWS);
-  int block = first;
-  for (; block + COUNT <= last; block += COUNT)
-    multiply_int4_tile<ROWS, COUNT>(w, block, a, row, result);
-  for (; block < last; ++block) multiply_int4_tile<ROWS, 1>(w, block, a, row, result);
-}
-
-// Blocks first..last of all rows, shared out evenly among tiles.
+// Blocks first..last of all rows.
 inline void multiply_int4(const Matrix& w, int first, int last, const Rows& a,
                           const Scaled& result) {
-  const int tiles = (a.last - a.first + INT4_TILE_ROWS - 1) / INT4_TILE_ROWS;
-  for (int panel = first; panel < last; panel += 4) {
-    const int end = panel + 4 < last ? panel + 4 : last;
-    for (int tile = 0, row = a.first; tile < tiles; ++tile) {
-      const int rows = (a.last - row + (tiles - tile) - 1) / (tiles - tile);
-      switch (rows) {
-        case 1: multiply_int4_tiles<1>(w, panel, end, a, row, result); break;
-        case 2: multiply_int4_tiles<2>(w, panel, end, a, row, result); break;
-        case 3: multiply_int4_tiles<3>(w, panel, end, a, row, result); break;
-        default: multiply_int4_tiles<4>(w, panel, end, a, row, result); break;
-      }
-      row += rows;
-    }
-  }
+  each_tile<INT4_TILE_ROWS>(
+      a.first, a.last, first, last, [&](auto rows, int row, int block, int end) {
+        constexpr int ROWS = decltype(rows)::value;
+        constexpr int COUNT = ROWS == 1 && AHEAD ? 1 : tile_blocks(2 * ROWS);
+        for (; block + COUNT <= end; block += COUNT)
+          multiply_int4_tile<ROWS, COUNT>(w, block, a, row, result);
+        for (; block < end; ++block)
+          multiply_int4_tile<ROWS, 1>(w, block, a, row, result);
+      });
 }
 
 }  // namespace

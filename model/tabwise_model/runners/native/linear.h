@@ -6,9 +6,12 @@
 //   Ints dot(Ints sums, Input inputs, Ints weights)
 //   INPUT_OFFSET     0x80 if `dot` takes the inputs as u8, else 0
 //   ACCUMULATORS, TILE_ROWS    registers for sums; most rows of a tile
-//   AHEAD            if not 0, a single row takes block after block, and its weights are
-//                    asked for this many bytes before they are needed
+//   AHEAD            if not 0, a single row takes block after block of what int4.h and
+//                    pairs.h multiply: one run of memory, for which it waits longer than
+//                    it multiplies, and which it asks for so many bytes ahead
 #pragma once
+
+#include <type_traits>
 
 #include "rows.h"
 
@@ -67,72 +70,47 @@ inline void multiply_tile(const Matrix& w, int block, const Rows& a, int row,
       result.take(row + m, block * BLOCK + v * LANES, sums[m][v]);
 }
 
-// One row by one block. Its weights are one run of memory, for which it waits longer
-// than it multiplies.
-template <class Result>
-inline void multiply_row(const Matrix& w, int block, const Rows& a, int row,
-                         const Result& result) {
-  const int8_t* weights = w.weights + size_t(block) * w.inputs * BLOCK;
-  const int8_t* inputs = a.inputs + row * a.stride;
-  Ints even[PARTS] = {}, odd[PARTS] = {};
-  if (INPUT_OFFSET && w.corrections)
-    for (int p = 0; p < PARTS; ++p)
-      even[p] = load<Ints>(w.corrections + block * BLOCK + p * LANES);
-  const auto four = [&](int k, Ints* sums) {
-    const int8_t* from = weights + size_t(k) * BLOCK;
-    __builtin_prefetch(from + AHEAD);
-    const Input input = spread(inputs + k);
-    for (int p = 0; p < PARTS; ++p)
-      sums[p] = dot(sums[p], input, load<Ints>(from + p * 4 * LANES));
-  };
-  int k = 0;
-  for (; k + 8 <= a.depth; k += 8) {
-    four(k, even);
-    four(k + 4, odd);
-  }
-  if (k < a.depth) four(k, even);
-  for (int p = 0; p < PARTS; ++p)
-    result.take(row, block * BLOCK + p * LANES, even[p] + odd[p]);
-}
-
 constexpr int tile_blocks(int rows) {
   const int fit = ACCUMULATORS / (rows * PARTS);
   return fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
 }
 
-template <int ROWS, class Result>
-inline void multiply_tiles(const Matrix& w, int first, int last, const Rows& a, int row,
-                           const Result& result) {
-  constexpr int COUNT = tile_blocks(ROWS);
-  int block = first;
-  if (ROWS == 1 && AHEAD)
-    for (; block < last; ++block) multiply_row(w, block, a, row, result);
-  for (; block + COUNT <= last; block += COUNT)
-    multiply_tile<ROWS, COUNT>(w, block, a, row, result);
-  for (; block < last; ++block) multiply_tile<ROWS, 1>(w, block, a, row, result);
+template <int ROWS>
+using Constant = std::integral_constant<int, ROWS>;
+
+// Four blocks at a time stay in the nearest cache while all rows pass over them, MOST at
+// most together, shared out evenly: take(their number, a constant; the first; blocks).
+template <int MOST, class Take>
+inline void each_tile(int row, int last_row, int first, int last, const Take& take) {
+  const int tiles = (last_row - row + MOST - 1) / MOST;
+  for (int panel = first; panel < last; panel += 4) {
+    const int end = panel + 4 < last ? panel + 4 : last;
+    for (int tile = 0, at = row; tile < tiles; ++tile) {
+      const int rows = (last_row - at + (tiles - tile) - 1) / (tiles - tile);
+      switch (rows) {
+        case 1: take(Constant<1>(), at, panel, end); break;
+        case 2: take(Constant<2>(), at, panel, end); break;
+        case 3: take(Constant<MOST < 3 ? MOST : 3>(), at, panel, end); break;
+        case 4: take(Constant<MOST < 4 ? MOST : 4>(), at, panel, end); break;
+        case 5: take(Constant<MOST < 5 ? MOST : 5>(), at, panel, end); break;
+        default: take(Constant<MOST < 6 ? MOST : 6>(), at, panel, end); break;
+      }
+      at += rows;
+    }
+  }
 }
 
-// Blocks first..last of all rows. Four blocks at a time stay in the nearest cache while
-// all rows pass over them; the rows are shared out evenly among tiles.
+// Blocks first..last of all rows.
 template <class Result>
 void multiply(const Matrix& w, int first, int last, const Rows& a,
               const Result& result) {
-  const int tiles = (a.last - a.first + TILE_ROWS - 1) / TILE_ROWS;
-  for (int panel = first; panel < last; panel += 4) {
-    const int end = panel + 4 < last ? panel + 4 : last;
-    for (int tile = 0, row = a.first; tile < tiles; ++tile) {
-      const int rows = (a.last - row + (tiles - tile) - 1) / (tiles - tile);
-      switch (rows) {
-        case 1: multiply_tiles<1>(w, panel, end, a, row, result); break;
-        case 2: multiply_tiles<2>(w, panel, end, a, row, result); break;
-        case 3: multiply_tiles<3>(w, panel, end, a, row, result); break;
-        case 4: multiply_tiles<4>(w, panel, end, a, row, result); break;
-        case 5: multiply_tiles<5>(w, panel, end, a, row, result); break;
-        default: multiply_tiles<6>(w, panel, end, a, row, result); break;
-      }
-      row += rows;
-    }
-  }
+  each_tile<TILE_ROWS>(
+      a.first, a.last, first, last, [&](auto rows, int row, int block, int end) {
+        constexpr int ROWS = decltype(rows)::value, COUNT = tile_blocks(ROWS);
+        for (; block + COUNT <= end; block += COUNT)
+          multiply_tile<ROWS, COUNT>(w, block, a, row, result);
+        for (; block < end; ++block) multiply_tile<ROWS, 1>(w, block, a, row, result);
+      });
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "model.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <algorithm>
@@ -22,6 +23,7 @@ static void place(Memory& memory, Matrix& matrix, int outputs, int inputs, int g
   matrix.inputs = inputs;
   matrix.group = group;
   matrix.weights = memory.take<int8_t>(group ? weights / 2 : weights);
+  if (!group) matrix.bounds = memory.take<uint16_t>(weights / BLOCK / 8);
   if (group)
     matrix.steps = memory.take<uint8_t>(size_t(outputs) * matrix.steps_a_row());
   matrix.scales = memory.take<float>(outputs);
@@ -54,6 +56,10 @@ void TabwiseModel::place_scratch() {
   scratch.mixed = work.take<float>(rows * q);
   scratch.inputs = work.take<int8_t>(rows * widest);
   scratch.scales = work.take<float>(rows);
+  scratch.magnitudes = work.take<int8_t>(rows * widest);
+  scratch.signs = work.take<int8_t>(rows * widest);
+  scratch.tops = work.take<uint8_t>(rows * widest / 8);
+  scratch.negative = work.take<int32_t>(rows);
   scratch.group_starts = work.take<int32_t>(rows * widest / LEAST_GROUP);
   for (Attended& one : attended) {
     one.queries = work.take<int8_t>(GROUP * shape.head_stride);
@@ -102,8 +108,23 @@ float* TabwiseModel::floats(int layer, int tensor, size_t* count) {
   }
 }
 
+// pairs.h adds up in 16 bits what eight inputs give: the first two of both fours, and the
+// last two. A bound is the largest sum of their |w| + 1 among a block's outputs.
+static void bound_pairs(Matrix& matrix, const int8_t* rows) {
+  const int octets = matrix.inputs / 8;
+  for (int n = 0; n < matrix.outputs; ++n)
+    for (int o = 0; o < octets; ++o) {
+      int sums[2] = {4, 4};
+      for (int i = 0; i < 8; ++i)
+        sums[i % 4 / 2] += abs(rows[size_t(n) * matrix.inputs + o * 8 + i]);
+      uint16_t& bound = matrix.bounds[size_t(n / BLOCK) * octets + o];
+      bound = uint16_t(std::max({int(bound), sums[0], sums[1]}));
+    }
+}
+
 void pack(Matrix& matrix, const int8_t* rows, const float* scales) {
   const int depth = matrix.inputs / 4;
+  bound_pairs(matrix, rows);
   for (int n = 0; n < matrix.outputs; ++n) {
     const int8_t* row = rows + size_t(n) * matrix.inputs;
     int8_t* block = matrix.weights + size_t(n / BLOCK) * matrix.inputs * BLOCK;

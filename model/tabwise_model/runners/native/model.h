@@ -30,6 +30,7 @@ struct Matrix {
   int8_t* weights = nullptr;
   float* scales = nullptr;
   int32_t* corrections = nullptr;  // -128 x the row's sum: paths with u8 inputs start so
+  uint16_t* bounds = nullptr;      // [outputs / 16][inputs / 8], if INT8: see pack
   int group = 0;                   // inputs that share a step; 0: INT8
   uint8_t* steps = nullptr;
 
@@ -71,6 +72,10 @@ struct Scratch {
   float* mixed;     // (rows, heads * head_stride): attention's result
   int8_t* inputs;   // (rows, widest input): a matrix' quantised inputs
   float* scales;    // (rows): their scales
+  int8_t* magnitudes;   // (rows, widest input): these four see pairs.h
+  int8_t* signs;        // (rows, widest input)
+  uint8_t* tops;        // (rows, widest input / 8)
+  int32_t* negative;    // (rows)
   int32_t* group_starts;  // (rows, most groups): what INT4 sums begin with
 };
 

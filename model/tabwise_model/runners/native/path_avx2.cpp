@@ -7,6 +7,7 @@
 #define INPUT_OFFSET 0
 #define OWN_GROUPS
 #define SHORTS
+#define PAIRS
 #include "vectors.h"
 
 namespace {

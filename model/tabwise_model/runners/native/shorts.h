@@ -1,5 +1,5 @@
-// Attention's values by weights of up to 15 bits, with AVX2: one instruction where two
-// digits take four. The sums are the same, as long as they fit 32 bits.
+// Attention's values by weights of 15 bits with AVX2: one multiplying instruction where
+// two digits take four. The sums are the same, as long as they fit 32 bits.
 #pragma once
 
 #include <immintrin.h>
@@ -8,7 +8,8 @@
 
 namespace {
 
-// Keys of which 127 x LARGEST_WEIGHT each add up to less than 2^31.
+// So many values of 127 by weights of 127 x 128 + 127 add up to less than 2^31, and each
+// of two digits' sums is a whole number in float32.
 constexpr int FEW_KEYS = 1024;
 
 // Of 0..2^15 - 1.

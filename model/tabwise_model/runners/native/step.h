@@ -3,6 +3,9 @@
 
 #include "attention.h"
 #include "int4.h"
+#ifdef PAIRS
+#include "pairs.h"
+#endif
 
 namespace {
 
@@ -91,27 +94,38 @@ class Step {
       // scratch.wide is free between two matrices: a normed row goes there.
       normalize(x(row), weight, shape_, scratch_.wide + size_t(row) * shape_.width,
                 inputs(row, shape_.width));
-      start_groups(row, next);
+      prepare(row, next);
     });
   }
 
   void quantize_mixed(int row, const Matrix& next) {
     const int width = q_width();
     quantize(scratch_.mixed + size_t(row) * width, width, inputs(row, width));
-    start_groups(row, next);
+    prepare(row, next);
   }
 
   void quantize_gated(int row, const Matrix& next) {
     float* gate = scratch_.wide + size_t(row) * 2 * shape_.hidden;
     silu_times(gate, gate + shape_.hidden, shape_.hidden);
     quantize(gate, shape_.hidden, inputs(row, shape_.hidden));
-    start_groups(row, next);
+    prepare(row, next);
   }
 
-  // What an INT4 matrix needs to know of a row besides its inputs.
-  void start_groups(int row, const Matrix& next) {
-    if (next.group == 0) return;
+#ifdef PAIRS
+  PairedRow paired_row(int row, int width) const {
+    const size_t at = size_t(row) * width;
+    return {scratch_.magnitudes + at, scratch_.signs + at, scratch_.tops + at / 8,
+            scratch_.negative + row};
+  }
+#endif
+
+  // What the next matrix needs to know of a row besides its inputs.
+  void prepare(int row, const Matrix& next) {
     const int8_t* inputs = scratch_.inputs + size_t(row) * next.inputs;
+#ifdef PAIRS
+    if (next.bounds) pair_up(inputs, next.inputs, paired_row(row, next.inputs));
+#endif
+    if (next.group == 0) return;
     int32_t* starts = scratch_.group_starts + size_t(row) * next.groups();
     for (int g = 0; g < next.groups(); ++g)
       starts[g] = start_of_group(inputs + g * next.group, next.group);
@@ -142,6 +156,12 @@ class Step {
                       rows_ * (part + 1) / down,
                       matrix.inputs,
                       scratch_.group_starts};
+#ifdef PAIRS
+      if (matrix.bounds)
+        return multiply_paired(
+            matrix, first, last,
+            {paired_row(0, matrix.inputs), matrix.inputs, a.first, a.last}, result);
+#endif
       if (matrix.group)
         multiply_int4(matrix, first, last, a, result);
       else
