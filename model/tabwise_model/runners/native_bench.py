@@ -1,7 +1,7 @@
 """Time the native runner: `python -m tabwise_model.runners.native_bench`.
 
-Random INT8 weights of stated shapes, spread as a trained model's are, beside the time to
-read them once and, with `--int4` and `--torch`, INT4 weights and the torch runner.
+Random INT8 weights of stated shapes, spread as a trained model's are, beside the time
+to read them once and, with `--int4` and `--torch`, INT4 weights and the torch runner.
 """
 
 from __future__ import annotations
