@@ -21,6 +21,7 @@ def test_a_script_types_every_passage_back() -> None:
     for stroke in strokes:
         text = texts[stroke.file]
         assert 0 <= stroke.start <= stroke.end <= len(text)
+        assert text[stroke.end :].startswith("\n")  # no code to the right
         texts[stroke.file] = text[: stroke.start] + stroke.text + text[stroke.end :]
     assert texts == SOURCES
     assert opened != SOURCES

@@ -58,6 +58,7 @@ def test_a_schedule_goes_forward_in_time_and_through_the_file() -> None:
     assert times == sorted(times)
     assert times[-1] < 600
     assert all(0 < ask.cursor < ask.after <= len(text) for ask in schedule)
+    assert all(text[ask.after] == "\n" for ask in schedule)  # no code to the right
     gaps = [b - a for a, b in itertools.pairwise(times)]
     assert min(gaps) > EDITOR_WAIT_S
     assert 1.5 < len(times) / 600 < 2.5  # a second, as the docstring says

@@ -65,14 +65,17 @@ def make_script(
 
 
 def _open(source: str, file: int) -> tuple[str, list[Passage]]:
-    """The file without its passages, which stand at equal distances."""
+    """The file without its passages, which stand at equal distances. Of each, an empty
+    line is left, on which its typing begins: behind the cursor its lines end."""
     lines = source.splitlines(keepends=True)
     kept, passages, done = "", [], 0
     for n in range(1, PASSAGES + 1):
         first = len(lines) * n // (PASSAGES + 1)
         kept += "".join(lines[done:first])
         done = min(first + PASSAGE_LINES, len(lines))
-        passages.append(Passage(file, len(kept), "".join(lines[first:done])))
+        missing = "".join(lines[first:done]).removesuffix("\n")
+        passages.append(Passage(file, len(kept), missing))
+        kept += "\n"
     return kept + "".join(lines[done:]), passages
 
 

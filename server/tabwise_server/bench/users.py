@@ -95,13 +95,14 @@ def _burst(rng: random.Random) -> int:
 
 def _passage(text: str, rng: random.Random) -> tuple[int, int]:
     """Beginning and end of some lines in the file's second half, where there is
-    context: what is typed next."""
+    context: what is typed next. The last one's line break is there already, so that no
+    code stands to the right of the cursor."""
     start = rng.randrange(len(text) // 2, len(text) * 9 // 10)
     start = text.rfind("\n", 0, start) + 1
     end = start
     for _ in range(PASSAGE_LINES):
         end = text.find("\n", end) + 1 or len(text)
-    return start, end
+    return start, end - text.endswith("\n", start, end)
 
 
 def _next_key(text: str, cursor: int) -> int:
