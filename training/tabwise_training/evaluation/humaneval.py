@@ -22,6 +22,7 @@ from tabwise_training.evaluation.metrics import Share
 
 TIMEOUT_S = 10
 MEMORY_BYTES = 1 << 30
+FINISHED = 77  # the exit status of a program whose tests have all been passed
 
 
 @attrs.frozen(kw_only=True)
@@ -53,7 +54,7 @@ def read_tasks(file: Path) -> list[Task]:
             )
             for d in found
         ]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{file} holds no infilling tasks: {error!r}") from error
 
 
@@ -66,8 +67,10 @@ def pass_at_1(tasks: Sequence[Task], answers: Sequence[str], workers: int = 2) -
 
 def passes(task: Task, answer: str) -> bool:
     """Whether the program with `answer` in its hole passes, in a child process that is
-    held to its seconds, its memory, an empty folder and no environment."""
-    call = f"\n{task.test}\ncheck({task.entry_point})\n"
+    held to its seconds, its memory, an empty folder and no environment. One that ends
+    before its tests are through, even well, does not pass."""
+    end = f'__import__("os")._exit({FINISHED})'
+    call = f"\n{task.test}\ncheck({task.entry_point})\n{end}\n"
     program = task.prefix + answer + task.suffix + call
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -84,7 +87,7 @@ def passes(task: Task, answer: str) -> bool:
         except (subprocess.TimeoutExpired, ValueError):
             # ValueError: a NUL in the program
             return False
-    return done.returncode == 0
+    return done.returncode == FINISHED
 
 
 def _limit() -> None:
@@ -93,3 +96,4 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # root's are not bounded
