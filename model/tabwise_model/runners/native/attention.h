@@ -79,7 +79,6 @@ inline Whole scale_weights(float* weights, const float* value_scales, int padded
   return {inverse, largest / LARGEST_WEIGHT / sums.sum()};
 }
 
-
 struct Unscaled {
   float* rows;
   size_t stride;

@@ -83,7 +83,8 @@ inline void multiply_paired_row(const Matrix& w, int block, const PairedRows& a,
     const __m256i a1 = spread_four(magnitudes + o * 8 + 4),
                   s1 = spread_four(signs + o * 8 + 4);
     const auto products = [&](int v, const int8_t* at, __m256i some, __m256i sign) {
-      const __m256i four = load<__m256i>(at + v / PARTS * a_block + v % PARTS * 4 * LANES);
+      const size_t place = v / PARTS * a_block + v % PARTS * 4 * LANES;
+      const __m256i four = load<__m256i>(at + place);
       return _mm256_maddubs_epi16(some, _mm256_xor_si256(four, sign));
     };
     if (__builtin_expect(tops[o] * bound <= INT16_MAX, 1)) {
@@ -103,7 +104,8 @@ inline void multiply_paired_row(const Matrix& w, int block, const PairedRows& a,
     result.take(row, block * BLOCK + v * LANES, sums[v]);
 }
 
-// Blocks first..last of all rows, four at a time.
+// Blocks first..last of all rows, four at a time, which stay in the nearest cache; of a
+// single row one at a time, which comes from memory.
 template <class Result>
 void multiply_paired(const Matrix& w, int first, int last, const PairedRows& a,
                      const Result& result) {
