@@ -12,17 +12,20 @@ function languages(): Record<string, boolean> {
   return configuration().get<Record<string, boolean>>("client.languages") ?? {};
 }
 
-/** Whether suggestions are wanted: by the user's settings, with the workspace's over
- * them, and in a language. */
+/** Whether suggestions are wanted: by the user's settings; with the workspace's over
+ * them, undefined where none is open; and in a language. */
 export function switchedOn(language: string): {
   everywhere: boolean;
-  workspace: boolean;
+  workspace: boolean | undefined;
   language: boolean;
 } {
   const seen = configuration().inspect<boolean>("enabled");
   return {
     everywhere: seen?.globalValue ?? true,
-    workspace: configuration().get<boolean>("enabled") === true,
+    workspace:
+      vscode.workspace.name === undefined
+        ? undefined
+        : configuration().get<boolean>("enabled") === true,
     language: suggestsIn(languages(), language),
   };
 }

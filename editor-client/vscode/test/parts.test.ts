@@ -191,7 +191,10 @@ test("the menu says what a line will do, and offers to install what is missing",
   const labels = entries(now).map((entry) => entry.label.replace(/^\S+ /, ""));
   assert.ok(labels.includes("Stop suggesting everywhere"));
   assert.ok(labels.includes("Suggest in python"));
+  assert.ok(labels.includes("Stop suggesting in this workspace"));
   assert.ok(!labels.includes("Install the server"));
+  const nothingOpen = entries({ ...now, on: { ...now.on, workspace: undefined } });
+  assert.ok(!nothingOpen.some((entry) => entry.command === "tabwise.toggleWorkspace"));
   const missing = entries({ ...now, missing: true });
   assert.ok(missing.some((entry) => entry.command === "tabwise.install"));
 });
