@@ -28,6 +28,41 @@ def test_patterns_of_secret_files_may_be_a_list(tmp_path: Path) -> None:
     assert loaded(tmp_path, text).lsp.secret_patterns == "*.tfvars, private/"
 
 
+def test_paths_count_from_the_folder_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = """
+        [serve]
+        checkpoint = "models/mine"
+        api_keys_file = "keys"
+        tls_cert = "~/cert.pem"
+        [backend]
+        ca_file = "/etc/ca.pem"
+        [lsp]
+        log_file = "../log"
+    """
+    found = loaded(tmp_path, text)
+    assert found.serve.checkpoint == str(tmp_path / "models" / "mine")
+    assert found.serve.api_keys_file == str(tmp_path / "keys")
+    assert found.serve.tls_cert == str(tmp_path / "home" / "cert.pem")
+    assert found.serve.tls_key is None
+    assert found.backend.ca_file == "/etc/ca.pem"
+    assert Path(str(found.lsp.log_file)).resolve() == tmp_path.parent / "log"
+
+
+def test_a_checkpoints_bare_name_is_a_shipped_ones(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "[serve]\ncheckpoint = 'mine'\n").serve.checkpoint == "mine"
+
+
+@pytest.mark.parametrize("options", ["serve = 3", "[serve]\ncheckpoint = 3"])
+def test_what_is_no_path_is_still_told_as_what_it_is(
+    tmp_path: Path, options: str
+) -> None:
+    with pytest.raises(SettingsError, match="must be a"):
+        loaded(tmp_path, options)
+
+
 @pytest.mark.parametrize(
     "text", ["[lsp]\nlevel = 3\n", "[lsp]\nmax_new = 1\n", "[backend]\nkind = 'gpu'\n"]
 )

@@ -66,6 +66,17 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 BACKEND_KINDS = ("tabwise", "openai", "llamacpp")
 LISTS = ("secret_patterns",)  # may be written as a list, too
 SCOPES = ("languages", "files")  # hold the options of [lsp] again, by name
+# Relative paths in a tabwise.toml count from its folder.
+PATHS = (
+    ("serve", "checkpoint"),
+    ("serve", "api_keys_file"),
+    ("serve", "tls_cert"),
+    ("serve", "tls_key"),
+    ("lsp", "log_file"),
+    ("backend", "ca_file"),
+    ("backend", "client_cert"),
+    ("backend", "client_key"),
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -356,11 +367,25 @@ def _read_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
         if not file.exists() and not environ.get("TABWISE_CONFIG"):
             return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        found = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        return _with_paths_from(file.absolute().parent, found)
     except OSError as error:
         raise SettingsError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:  # not UTF-8 either
         raise SettingsError(f"{file} is not TOML: {error}") from error
+
+
+def _with_paths_from(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's bare name is a shipped one's, and stays."""
+    for section, key in PATHS:
+        options = found.get(section)
+        value = options.get(key) if isinstance(options, dict) else None
+        if not options or not value or not isinstance(value, str):
+            continue
+        if key == "checkpoint" and os.path.basename(value) == value:
+            continue
+        options[key] = str(folder / Path(value).expanduser())
+    return found
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:

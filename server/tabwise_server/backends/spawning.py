@@ -50,7 +50,8 @@ def last_words() -> str:
 
 
 def _command() -> list[str]:
-    """A checkpoint's relative path is one from here; a bare name is a shipped one's."""
+    """A relative path of a checkpoint in the environment is one from here; a bare name
+    is a shipped one's."""
     command = [sys.executable, "-P", "-m", "tabwise_server", "serve", "--daemon"]
     name = load_leniently()[0].serve.checkpoint
     if os.path.basename(name) == name:
