@@ -29,13 +29,14 @@ class Hole:
 @attrs.frozen(kw_only=True)
 class Wanted:
     """What to make of it. width: lines carried on at once where a line is searched, 1
-    for none; min_probability: see `Search`."""
+    for none; min_probability, min_part_probability: see `Search`."""
 
     max_new_tokens: int = 48
     stop: Stop = Stop.LINE
     sampling: Sampling = Sampling()
     width: int = 4
     min_probability: float = 0.0
+    min_part_probability: float | None = None
     copying: bool = True
 
 
@@ -81,7 +82,11 @@ class Infiller:
         )
 
     def _search(self, wanted: Wanted) -> Search:
-        return Search(width=wanted.width, min_probability=wanted.min_probability)
+        return Search(
+            width=wanted.width,
+            min_probability=wanted.min_probability,
+            min_part_probability=wanted.min_part_probability,
+        )
 
     def _source(self, hole: Hole, remembered: Remembered | None) -> CopySource:
         """All texts at hand, without what the model is to write again."""

@@ -26,7 +26,8 @@ class Finish(Enum):
     BLOCK = "block"
     LENGTH = "length"  # max_new_tokens, or the slot's capacity
     STOP = "stop"  # before one of `GenerationRequest.stop_texts`
-    UNSURE = "unsure"  # no line is as likely as the search was asked for
+    PART = "part"  # the rest of the line is not as likely as was asked for
+    UNSURE = "unsure"  # not even its beginning is
     CANCELLED = "cancelled"
     EXPIRED = "expired"  # the deadline passed
     FAILED = "failed"  # the runner raised; `Generation.error` says what
@@ -51,11 +52,13 @@ class Search:
     line's or a block's end; a block is searched line by line.
 
     width: unfinished lines kept. min_probability: a line less likely is not wanted, and
-    the search ends as soon as none can be as likely.
+    the search ends as soon as none can be as likely. min_part_probability: if there is
+    none, of a line's beginning, up to the end of a word; None: no beginnings.
     """
 
     width: int = 4
     min_probability: float = 0.0
+    min_part_probability: float | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -5,13 +5,15 @@ that begins with a line break, so all of those count for one end; lines of equal
 are one. What is returned carries the probability of this very line, and as it only
 falls while a line grows, the search ends as soon as no unfinished line can beat the
 best finished one, or reach the least that is wanted: with a floor of 1/4 at most four
-lines are ever alive, and mostly one or none.
+lines are ever alive, and mostly one or none. Where no line is likely enough, the
+beginning of one may be.
 (Newline-terminated hypotheses: JetBrains' Full Line Code Completion, arXiv 2405.08704.)
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import islice
 
@@ -24,6 +26,8 @@ from tabwise_model.request import Finish, GenerationRequest, Line, Search
 from tabwise_model.sampling import Logits, NotFinite
 from tabwise_model.stop import end_of_line
 
+# The end of a word that something else follows, or of other visible text.
+_END = re.compile(rb"[\w\x80-\xff](?=[^\w\x80-\xff])|[^\w\x80-\xff\s]\Z")
 CONTEXT = 16  # tokens of the prompt that copying looks at
 
 
@@ -71,9 +75,10 @@ class LineSearch:
         heal = b"" if written else request.heal
         self.alive: list[Hypothesis] = [Hypothesis(heal=heal)]
         self.width = search.width
-        self._least = (
-            math.log(search.min_probability) if search.min_probability else -math.inf
-        )
+        self._least = _log(search.min_probability)
+        part = search.min_part_probability
+        self._least_part = math.inf if part is None else _log(part)
+        self._part: tuple[bytes, Hypothesis] | None = None  # the longest so far
         self._index = index
         self._copy: CopySource | None = request.copy
         self._context = (*request.prompt[-CONTEXT:], *written)
@@ -100,13 +105,15 @@ class LineSearch:
             for child in self._grow(place, hypothesis, found)
         ]
         grown.sort(key=lambda child: (-child.score, child.parent, child.written))
-        self.alive = []
+        before, self.alive = self.alive, []
         for child in grown:
             if child.score <= self._floor or len(self.alive) == self.width:
                 break
             if not self._ends(child):
                 self.alive.append(child)
         self.alive = [child for child in self.alive if child.score > self._floor]
+        for child in self.alive:
+            self._note_part(before[child.parent], child)
         return bool(self.alive)
 
     def give_up(self) -> None:
@@ -124,6 +131,29 @@ class LineSearch:
             if found.share >= least
         )
         return [self._line(text) for _, text in likely[: self.width]]
+
+    def part(self) -> Line | None:
+        """The longest beginning of a line that is likely enough, None if none is."""
+        if self._part is None:
+            return None
+        text, hypothesis = self._part
+        return Line(
+            text=text,
+            tokens=list(hypothesis.tokens),
+            logprobs=list(hypothesis.logprobs),
+            written=list(hypothesis.written),
+            probability=math.exp(hypothesis.score),
+            finish=Finish.PART,
+        )
+
+    def _note_part(self, parent: Hypothesis, child: Hypothesis) -> None:
+        """Where a word ends that the parent had written, only its child shows."""
+        for found in _END.finditer(child.text):
+            end = found.end()
+            holder = parent if end <= len(parent.text) else child
+            longest = 0 if self._part is None else len(self._part[0])
+            if end > longest and holder.score >= self._least_part:
+                self._part = child.text[:end], holder
 
     @property
     def _floor(self) -> float:
@@ -222,3 +252,7 @@ class LineSearch:
         beyond = len(hypothesis.text) - cut
         piece = self._index.bytes_of[last][:-beyond] + b"\n"
         return [*written, self._index.exact.get(piece, last)]
+
+
+def _log(probability: float) -> float:
+    return math.log(probability) if probability else -math.inf

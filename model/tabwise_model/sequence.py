@@ -141,6 +141,8 @@ class Sequence:
         assert self.search is not None
         assert self.slot is not None
         found = self.search.lines()
+        if not found and not self._lines and (part := self.search.part()) is not None:
+            found = [part]
         if not found or self._leaves_block(found[0]):
             return False
         self._lines.append(found[0])

@@ -24,7 +24,7 @@ from cattrs.gen import make_dict_structure_fn
 from tabwise_server.errors import BadRequest
 
 StopKind = Literal["line", "block", "none"]
-FinishKind = Literal["end", "line", "block", "length", "unsure"]
+FinishKind = Literal["end", "line", "block", "length", "part", "unsure"]
 
 MAX_NEW_TOKENS = 512
 MAX_TOP_K = 65_536
@@ -102,7 +102,9 @@ class CompletionRequest:
     deadline_ms: from receipt; after it the work is dropped and the answer is 504.
     candidates: how many distinct completions are wanted, the best first; fewer may
     come back. min_confidence: a line less probable is not wanted; the work ends, with
-    an empty text, as soon as none can be as probable.
+    an empty text, as soon as none can be as probable. min_part_confidence: then the
+    beginning of a line, up to the end of a word, may come instead, if it is as probable
+    as this; null: none.
     """
 
     prefix: str
@@ -124,6 +126,9 @@ class CompletionRequest:
     )
     candidates: int = attrs.field(default=1, validator=Between(1, MAX_CANDIDATES))
     min_confidence: float = attrs.field(default=0.0, validator=Between(0, 1))
+    min_part_confidence: float | None = attrs.field(
+        default=None, validator=Between(0, 1)
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -47,7 +47,7 @@ from tabwise_server.bench.users import Ask, asks, sources
 from tabwise_server.bench.wire_client import HttpLine
 from tabwise_server.errors import BadRequest
 from tabwise_server.settings import LspSettings
-from tabwise_server.suggest.levels import threshold
+from tabwise_server.suggest.levels import part_threshold, threshold
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.prompt import PromptOptions, build_request
 from tabwise_server.wire import unstructure
@@ -144,6 +144,7 @@ def editor_options() -> PromptOptions:
         max_new_tokens=settings.max_new_tokens,
         deadline_ms=settings.deadline_ms,
         min_confidence=threshold(settings.level, settings.min_confidence),
+        min_part_confidence=part_threshold(settings.level, settings.min_confidence),
     )
 
 

@@ -23,7 +23,7 @@ from tabwise_server.errors import DeadlineExceeded, TabwiseError
 from tabwise_server.lsp.memory import Memory, Shown
 from tabwise_server.settings import LspSettings
 from tabwise_server.suggest.indentation import IndentStyle, style_at
-from tabwise_server.suggest.levels import threshold
+from tabwise_server.suggest.levels import part_threshold, threshold
 from tabwise_server.suggest.place import Place, indent_of, opens_block
 from tabwise_server.suggest.prompt import PromptOptions, build_request, worth_asking
 from tabwise_server.suggest.shape import ShapeOptions, shape
@@ -69,6 +69,7 @@ class Question:
             max_new_tokens=settings.max_new_tokens,
             deadline_ms=settings.deadline_ms,
             min_confidence=self.min_confidence,
+            min_part_confidence=part_threshold(settings.level, settings.min_confidence),
         )
         request = build_request(self.place, options, session, self.context)
         wanted = EXPLICIT_CANDIDATES if self.explicit else 1
@@ -163,14 +164,16 @@ class Session:
             _log_defect(error)
             return []
         if texts and question.prefetch:
-            self._prefetch(question, texts[0])
+            whole = response is not None and response.finish != "part"
+            self._prefetch(question, texts[0], whole)
         remember = partial(self.memory.remember, question.place)
         found = [Suggestion(text, remember(text)) for text in reversed(texts)]
         return found[::-1]
 
-    def _prefetch(self, question: Question, text: str) -> None:
-        """Ask for the line after `text`, unless something else is on its way."""
-        place = next_line(question, text)
+    def _prefetch(self, question: Question, text: str, whole: bool) -> None:
+        """Ask for the line after `text`, or, unless it is a whole one, for its rest, if
+        nothing else is on its way."""
+        place = next_line(question, text) if whole else rest_of(question.place, text)
         if place is None or self._flight is not None:
             return
         after = attrs.evolve(question, place=place, explicit=False)
@@ -247,6 +250,11 @@ class Session:
         return response
 
 
+def rest_of(place: Place, text: str) -> Place:
+    """Where the cursor stands after `text` was taken."""
+    return attrs.evolve(place, prefix=place.prefix + text)
+
+
 def next_line(question: Question, text: str) -> Place | None:
     """Where the cursor stands after `text` was taken and Enter was pressed, None in
     the middle of a line.
@@ -285,7 +293,7 @@ def _key_of(request: CompletionRequest) -> bytes:
     """All that an answer depends on, in 16 bytes."""
     texts = [request.path, request.language, request.stop, request.prefix]
     texts += [request.suffix, f"{request.candidates} {request.max_new_tokens}"]
-    texts += [f"{request.min_confidence}"]
+    texts += [f"{request.min_confidence} {request.min_part_confidence}"]
     for chunk in request.context:
         texts += [chunk.path, chunk.text]
     text = "\0".join(part or "" for part in texts)

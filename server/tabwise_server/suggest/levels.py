@@ -14,6 +14,11 @@ THRESHOLDS: Mapping[str, float] = MappingProxyType(
     {"quiet": 0.411, "balanced": 0.255, "eager": 0.125}
 )
 
+# That of a line's beginning, where no whole line is as likely as that.
+PARTS: Mapping[str, float] = MappingProxyType(
+    {"quiet": 0.8, "balanced": 0.65, "eager": 0.5}
+)
+
 
 def threshold(level: str, min_confidence: float | None = None) -> float:
     """The confidence that `level` asks for; `min_confidence` overrides it.
@@ -24,3 +29,12 @@ def threshold(level: str, min_confidence: float | None = None) -> float:
     0.9
     """
     return THRESHOLDS[level] if min_confidence is None else min_confidence
+
+
+def part_threshold(level: str, min_confidence: float | None = None) -> float:
+    """The same of a line's beginning; it is not less than `min_confidence`.
+
+    >>> part_threshold("eager"), part_threshold("eager", 0.9)
+    (0.5, 0.9)
+    """
+    return max(PARTS[level], min_confidence or 0.0)

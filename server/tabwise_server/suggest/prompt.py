@@ -25,6 +25,8 @@ class PromptOptions:
     """Budgets: characters of text, tokens to generate, milliseconds to answer.
 
     min_confidence: what is less likely will not be shown, so the backend may give up.
+    min_part_confidence: of a line's beginning, which is not asked for where a word
+    stands to the right.
     """
 
     max_prefix_chars: int = 24_000
@@ -32,6 +34,7 @@ class PromptOptions:
     max_new_tokens: int = 48
     deadline_ms: float | None = None
     min_confidence: float = 0.0
+    min_part_confidence: float | None = None
 
 
 def build_request(
@@ -44,6 +47,7 @@ def build_request(
 
     context: see `choose_context`; the most useful last.
     """
+    words_follow = any(map(is_word, place.line_after))
     return CompletionRequest(
         prefix=_as_lf(cut_prefix(place.prefix, options.max_prefix_chars)),
         suffix=_as_lf(cut_suffix(place.suffix, options.max_suffix_chars)),
@@ -55,6 +59,7 @@ def build_request(
         session=session,
         deadline_ms=options.deadline_ms,
         min_confidence=options.min_confidence,
+        min_part_confidence=None if words_follow else options.min_part_confidence,
     )
 
 

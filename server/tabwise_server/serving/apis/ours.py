@@ -87,6 +87,7 @@ def question_of(request: CompletionRequest) -> Question:
                 seed=request.seed,
             ),
             min_probability=request.min_confidence,
+            min_part_probability=request.min_part_confidence,
         ),
         workspace=_workspace_of(request),
     )
