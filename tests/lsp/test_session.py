@@ -5,6 +5,7 @@ import doctest
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from support.scripted_backend import response
@@ -15,8 +16,14 @@ from tabwise_server.lsp import session as session_module
 from tabwise_server.lsp.memory import Shown, continue_shown
 from tabwise_server.lsp.session import Question, Session
 from tabwise_server.settings import LspSettings
+from tabwise_server.suggest.levels import PARTS
 from tabwise_server.suggest.place import Place
-from tabwise_server.wire import CompletionRequest, CompletionResponse, ContextChunk
+from tabwise_server.wire import (
+    CompletionRequest,
+    CompletionResponse,
+    ContextChunk,
+    FinishKind,
+)
 
 
 class HeldBackend:
@@ -29,6 +36,7 @@ class HeldBackend:
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
+        self.finish: FinishKind = "line"
 
     async def start(self) -> None: ...
 
@@ -46,7 +54,7 @@ class HeldBackend:
             raise
         if self.error is not None:
             raise self.error
-        return response(self.answer(request))
+        return attrs.evolve(response(self.answer(request)), finish=self.finish)
 
 
 @pytest.fixture
@@ -275,6 +283,19 @@ async def test_the_next_line_is_asked_for_while_one_is_shown(
     assert await suggest(session, at("def f():\n    if x"), prefetch=True) == ":"
     taken = at("def f():\n    if x:\n        ")
     assert await suggest(session, taken) == "y()"
+    assert len(backend.requests) == 2
+
+
+async def test_behind_the_beginning_of_a_line_its_rest_is_asked_for(
+    backend: HeldBackend, session: Session
+) -> None:
+    backend.answer = lambda asked: "(b)" if asked.prefix.endswith("call") else "call"
+    backend.finish = "part"
+    assert await suggest(session, at("x = "), prefetch=True) == "call"
+    await settle()
+    assert backend.requests[-1].prefix == "x = call"
+    assert backend.requests[-1].min_part_confidence == PARTS["balanced"]
+    assert await suggest(session, at("x = call")) == "(b)"
     assert len(backend.requests) == 2
 
 

@@ -50,6 +50,18 @@ def test_line_endings_reach_the_model_as_line_feeds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("suffix", "wanted"),
+    [("", 0.6), ("\nword\n", 0.6), (")]: ", 0.6), (", b)\n", None), (" + é", None)],
+)
+def test_a_lines_beginning_is_wanted_where_no_word_stands_to_the_right(
+    suffix: str, wanted: float | None
+) -> None:
+    options = PromptOptions(min_part_confidence=0.6)
+    request = build_request(Place(prefix="f(", suffix=suffix), options)
+    assert request.min_part_confidence == wanted
+
+
+@pytest.mark.parametrize(
     ("prefix", "suffix", "stop"),
     [
         ("def f():\n    ", "", "block"),
