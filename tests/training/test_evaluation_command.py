@@ -189,6 +189,30 @@ def test_a_study_shows_what_copying_and_search_are_worth(
     assert "| search, 8 lines, copying |" in capsys.readouterr().out
 
 
+def test_a_study_shows_what_lines_beginnings_are_worth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    documents, figures = tmp_path / "test.jsonl", tmp_path / "figures.json"
+    text = Path(evaluate.__file__).read_text()
+    document = {"package": "a", "path": "a.py", "text": text}
+    documents.write_text(json.dumps(document) + "\n")
+    parser = argparse.ArgumentParser()
+    evaluate.configure(parser)
+    flags = ["--documents", str(documents), "--positions", "24", "--study", "parts"]
+    asked = parser.parse_args(["default", *flags, "--json", str(figures)])
+    assert evaluate.run(asked) == 0
+    rows = json.loads(figures.read_text())
+    levels = [row["level"] for row in rows]
+    assert levels == ["quiet", "quiet", "balanced", "balanced", "eager", "eager"]
+    for without, parts in zip(rows[::2], rows[1::2], strict=True):
+        assert without["part"] is None
+        assert parts["part"] > 0
+        assert parts["shown"]["value"] >= without["shown"]["value"]
+        assert parts["typed"]["value"] >= without["typed"]["value"]
+    assert rows[3]["typed"]["value"] > rows[2]["typed"]["value"]
+    assert "| balanced | 0.65 |" in capsys.readouterr().out
+
+
 def test_a_study_shows_what_remembering_a_workspace_is_worth(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

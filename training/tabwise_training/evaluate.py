@@ -38,6 +38,7 @@ from tabwise_training.evaluation.likelihood import likelihood
 from tabwise_training.evaluation.metrics import Share, share_json
 from tabwise_training.evaluation.ngram import complete_all_by_counts, load_ngram
 from tabwise_training.evaluation.open_files import study_open_files
+from tabwise_training.evaluation.parts import measure_parts, parts_markdown
 from tabwise_training.evaluation.pictures import draw_pictures
 from tabwise_training.evaluation.positions import Position, draw_positions
 from tabwise_training.evaluation.report import to_markdown
@@ -53,6 +54,7 @@ ERRORS = (TrainingError, CheckpointError)
 STUDIES: Mapping[str, tuple[Callable[..., Any], Callable[..., str]]] = MappingProxyType(
     {
         "decoding": (measure_decoding, decoding_markdown),
+        "parts": (measure_parts, parts_markdown),
     }
 )
 LEAST: Mapping[str, int] = MappingProxyType(
