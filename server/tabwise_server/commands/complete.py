@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -21,7 +22,7 @@ from tabwise_server.errors import BadRequest
 from tabwise_server.lsp.configuration import Configuration, folder_to_remember
 from tabwise_server.lsp.reading import Reader
 from tabwise_server.settings import Settings, load_settings
-from tabwise_server.suggest.levels import threshold
+from tabwise_server.suggest.levels import part_threshold, threshold
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.positions import content_length, split_lines
 from tabwise_server.suggest.privacy import is_secret
@@ -79,6 +80,8 @@ async def complete(place: Place, settings: Settings) -> Result:
         max_suffix_chars=lsp.max_suffix_chars,
         max_new_tokens=lsp.max_new_tokens,
         deadline_ms=PATIENCE_MS,
+        min_confidence=threshold(lsp.level, lsp.min_confidence),
+        min_part_confidence=part_threshold(lsp.level, lsp.min_confidence),
     )
     request = build_request(place, options)
     backend = open_backend(settings.backend)
@@ -89,6 +92,9 @@ async def complete(place: Place, settings: Settings) -> Result:
             request = attrs.evolve(request, workspace=workspace)
         began = time.perf_counter()
         response = await backend.complete(request)
+        if response.finish == "unsure":  # what it thought of, all the same
+            least: dict[str, Any] = {"min_confidence": 0.0, "min_part_confidence": None}
+            response = await backend.complete(attrs.evolve(request, **least))
         latency_ms = (time.perf_counter() - began) * 1000
     finally:
         await backend.close()

@@ -15,12 +15,13 @@ from typing import Literal
 import attrs
 from aiohttp import web
 
+from tabwise_model.request import Finish
 from tabwise_model.tokenizer import SENTINELS, Tokenizer
 from tabwise_server.serving.admission.receiving import a_place, read_json
 from tabwise_server.serving.apis.ours import question_of
 from tabwise_server.serving.apis.text import decode_whole
 from tabwise_server.serving.app_keys import SERVICE
-from tabwise_server.suggest.levels import threshold
+from tabwise_server.suggest.levels import part_threshold, threshold
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.prompt import PromptOptions, build_request, worth_asking
 from tabwise_server.suggest.shape import ShapeOptions, shape
@@ -108,8 +109,17 @@ async def suggest(request: web.Request) -> web.Response:
         place = Place(prefix=wanted.prefix, suffix=wanted.suffix, language="python")
         service = request.app[SERVICE]
         model = service.engines.model
-        question = question_of(build_request(place, PromptOptions()))
-        result = await service.answer(question, ticket.until(None, wanted.session))
+        asker = ticket.until(None, wanted.session)
+        asked = PromptOptions(
+            min_confidence=threshold(wanted.level),
+            min_part_confidence=part_threshold(wanted.level),
+        )
+        question = question_of(build_request(place, asked))
+        result = await service.answer(question, asker)
+        cached = result.cached_tokens
+        if result.finish is Finish.UNSURE:  # show what it thought of, all the same
+            question = question_of(build_request(place, PromptOptions()))
+            result = await service.answer(question, asker)
         raw, confidence = decode_whole(result.text), result.probability or 0.0
         options = ShapeOptions(min_confidence=threshold(wanted.level))
         text = shape(raw, place, confidence, options) if worth_asking(place) else None
@@ -121,7 +131,7 @@ async def suggest(request: web.Request) -> web.Response:
             confidence=confidence,
             threshold=options.min_confidence,
             pieces=_pieces(tokenizer, result.tokens),
-            prompt=_pieces(tokenizer, prompt.ids, result.cached_tokens),
+            prompt=_pieces(tokenizer, prompt.ids, cached),
             healed=prompt.heal.decode("utf-8", "replace"),
             latency_ms=round((time.monotonic() - ticket.received) * 1000, 1),
         )
