@@ -28,6 +28,8 @@ from tabwise_model.stop import end_of_line
 
 # The end of a word that something else follows, or of other visible text.
 _END = re.compile(rb"[\w\x80-\xff](?=[^\w\x80-\xff])|[^\w\x80-\xff\s]\Z")
+_WORD = re.compile(rb"[\w\x80-\xff]")
+WORD_END_LEAST = 0.02  # of a token, to be asked whether a word ends before it
 CONTEXT = 16  # tokens of the prompt that copying looks at
 
 
@@ -112,6 +114,8 @@ class LineSearch:
             if not self._ends(child):
                 self.alive.append(child)
         self.alive = [child for child in self.alive if child.score > self._floor]
+        for hypothesis, found in zip(before, chosen, strict=True):
+            self._note_word(hypothesis, found)
         for child in self.alive:
             self._note_part(before[child.parent], child)
         return bool(self.alive)
@@ -146,14 +150,32 @@ class LineSearch:
             finish=Finish.PART,
         )
 
+    def _note_word(self, hypothesis: Hypothesis, found: Chosen | NotFinite) -> None:
+        """All that a hypothesis wrote, if its last word most likely ends there."""
+        if isinstance(found, NotFinite) or hypothesis.score < self._least_part:
+            return
+        if not _WORD.match(hypothesis.text[-1:]):
+            return
+        over, on = found.ends, 0.0
+        for token, share in zip(found.ids, found.shares, strict=True):
+            if _WORD.match(self._index.bytes_of[token]):
+                on += share
+            else:
+                over += share
+        if over and hypothesis.score + math.log(over / (over + on)) >= self._least_part:
+            self._keep_part(hypothesis.text, hypothesis)
+
+    def _keep_part(self, text: bytes, hypothesis: Hypothesis) -> None:
+        if self._part is None or len(text) > len(self._part[0]):
+            self._part = text, hypothesis
+
     def _note_part(self, parent: Hypothesis, child: Hypothesis) -> None:
         """Where a word ends that the parent had written, only its child shows."""
         for found in _END.finditer(child.text):
             end = found.end()
             holder = parent if end <= len(parent.text) else child
-            longest = 0 if self._part is None else len(self._part[0])
-            if end > longest and holder.score >= self._least_part:
-                self._part = child.text[:end], holder
+            if holder.score >= self._least_part:
+                self._keep_part(child.text[:end], holder)
 
     @property
     def _floor(self) -> float:
@@ -166,8 +188,13 @@ class LineSearch:
             self._copy,
             self._index.line_ends if hypothesis.visible else self._index.ends,
             self._index.allowed(hypothesis.heal) if hypothesis.heal else None,
-            self._least_beside(hypothesis),
+            self._least_asked(hypothesis),
         )
+
+    def _least_asked(self, hypothesis: Hypothesis) -> float:
+        least = self._least_beside(hypothesis)
+        sure = hypothesis.text and hypothesis.score >= self._least_part
+        return min(least, WORD_END_LEAST) if sure else least
 
     def _least_beside(self, hypothesis: Hypothesis) -> float:
         """How likely a token must be for this hypothesis to go on with it."""

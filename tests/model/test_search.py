@@ -256,6 +256,23 @@ def test_the_beginning_of_a_line_ends_where_a_word_does(
         assert len(part.tokens) == len(part.logprobs) == len(part.text)
 
 
+@pytest.mark.parametrize(
+    ("follows", "text"),
+    [
+        (dict.fromkeys((b"(", b"=", b".", b",", b" "), 0.2), b"ab"),
+        ({b"\n": 0.2, b"(": 0.2, b"=": 0.2, b".": 0.2, b",": 0.2}, b"ab"),
+        (ANY, None),  # the word goes on
+        ({b"(": 0.2, b"=": 0.2, b"c": 0.2, b"d": 0.2, b"e": 0.2}, None),
+    ],
+)
+def test_a_word_ends_where_most_of_what_may_follow_is_no_letter(
+    follows: dict[bytes, float], text: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CALL, b"ab", follows)
+    part = search_call(min_part_probability=0.8).part()
+    assert (part and part.text) == text
+
+
 def test_a_beginning_leaves_out_what_is_written_again() -> None:
     part = search_call(b"a", min_part_probability=0.6).part()
     assert part is not None
