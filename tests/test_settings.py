@@ -8,12 +8,8 @@ import pytest
 from tabwise_server.commands import serve
 from tabwise_server.errors import SettingsError
 from tabwise_server.serving import run
-from tabwise_server.settings import (
-    ServeSettings,
-    Settings,
-    load_leniently,
-    load_settings,
-)
+from tabwise_server.settings import ServeSettings, Settings
+from tabwise_server.settings_sources import load_leniently, load_settings
 
 
 def loaded(folder: Path, text: str | bytes, only: str | None = None) -> Settings:

@@ -26,10 +26,10 @@ from tabwise_model.request import Finish, GenerationRequest, Line, Search
 from tabwise_model.sampling import Logits, NotFinite
 from tabwise_model.stop import end_of_line
 
-# The end of a word that something else follows, or of other visible text.
+_LETTER = re.compile(rb"[\w\x80-\xff]")
+# Where a word ends that something else follows, or other visible text.
 _END = re.compile(rb"[\w\x80-\xff](?=[^\w\x80-\xff])|[^\w\x80-\xff\s]\Z")
-_WORD = re.compile(rb"[\w\x80-\xff]")
-WORD_END_LEAST = 0.02  # of a token, to be asked whether a word ends before it
+LEAST_FOLLOWING = 0.02  # of a token, to be asked whether a word ends before it
 CONTEXT = 16  # tokens of the prompt that copying looks at
 
 
@@ -115,9 +115,7 @@ class LineSearch:
                 self.alive.append(child)
         self.alive = [child for child in self.alive if child.score > self._floor]
         for hypothesis, found in zip(before, chosen, strict=True):
-            self._note_word(hypothesis, found)
-        for child in self.alive:
-            self._note_part(before[child.parent], child)
+            self._note_part(hypothesis, found)
         return bool(self.alive)
 
     def give_up(self) -> None:
@@ -150,32 +148,32 @@ class LineSearch:
             finish=Finish.PART,
         )
 
-    def _note_word(self, hypothesis: Hypothesis, found: Chosen | NotFinite) -> None:
-        """All that a hypothesis wrote, if its last word most likely ends there."""
-        if isinstance(found, NotFinite) or hypothesis.score < self._least_part:
+    def _note_part(self, hypothesis: Hypothesis, found: Chosen | NotFinite) -> None:
+        """What a hypothesis wrote up to the end of its last word, which may be the
+        newest, given what may follow."""
+        if hypothesis.score < self._least_part or isinstance(found, NotFinite):
             return
-        if not _WORD.match(hypothesis.text[-1:]):
-            return
+        text = hypothesis.text
+        ends = [match.end() for match in _END.finditer(text)]
+        if self._word_is_over(hypothesis, found):
+            ends.append(len(text))
+        if ends and (self._part is None or ends[-1] > len(self._part[0])):
+            self._part = text[: ends[-1]], hypothesis
+
+    def _word_is_over(self, hypothesis: Hypothesis, found: Chosen) -> bool:
+        """Whether its last letter most likely ends a word: as likely a part as wanted,
+        together with what says so."""
+        if not _LETTER.match(hypothesis.text[-1:]):
+            return False
         over, on = found.ends, 0.0
         for token, share in zip(found.ids, found.shares, strict=True):
-            if _WORD.match(self._index.bytes_of[token]):
+            if _LETTER.match(self._index.bytes_of[token]):
                 on += share
             else:
                 over += share
-        if over and hypothesis.score + math.log(over / (over + on)) >= self._least_part:
-            self._keep_part(hypothesis.text, hypothesis)
-
-    def _keep_part(self, text: bytes, hypothesis: Hypothesis) -> None:
-        if self._part is None or len(text) > len(self._part[0]):
-            self._part = text, hypothesis
-
-    def _note_part(self, parent: Hypothesis, child: Hypothesis) -> None:
-        """Where a word ends that the parent had written, only its child shows."""
-        for found in _END.finditer(child.text):
-            end = found.end()
-            holder = parent if end <= len(parent.text) else child
-            if holder.score >= self._least_part:
-                self._keep_part(child.text[:end], holder)
+        if not over:
+            return False
+        return hypothesis.score + math.log(over / (over + on)) >= self._least_part
 
     @property
     def _floor(self) -> float:
@@ -192,9 +190,10 @@ class LineSearch:
         )
 
     def _least_asked(self, hypothesis: Hypothesis) -> float:
+        """How likely a token must be to be told of."""
         least = self._least_beside(hypothesis)
         sure = hypothesis.text and hypothesis.score >= self._least_part
-        return min(least, WORD_END_LEAST) if sure else least
+        return min(least, LEAST_FOLLOWING) if sure else least
 
     def _least_beside(self, hypothesis: Hypothesis) -> float:
         """How likely a token must be for this hypothesis to go on with it."""

@@ -15,7 +15,8 @@ from tabwise_server.backends.http import Endpoint, Tls
 from tabwise_server.backends.keys import read_key
 from tabwise_server.backends.protocol import ConnectionLost, Status
 from tabwise_server.errors import BackendUnavailable, SettingsError, Unauthorized
-from tabwise_server.settings import BackendSettings, load_settings
+from tabwise_server.settings import BackendSettings
+from tabwise_server.settings_sources import load_settings
 
 OK = answer({"status": "healthy", "model_loaded": True})
 SECRET = "sk-very-secret"

@@ -12,12 +12,8 @@ from support.scripted_backend import ScriptedBackend, scripted_backend
 from tabwise_server.bench.client import LspClient
 from tabwise_server.lsp import configuration as configuration_module
 from tabwise_server.lsp.configuration import Configuration
-from tabwise_server.settings import (
-    LspSettings,
-    Settings,
-    load_leniently,
-    load_settings,
-)
+from tabwise_server.settings import LspSettings, Settings
+from tabwise_server.settings_sources import load_leniently, load_settings
 
 Env = dict[str, str]
 

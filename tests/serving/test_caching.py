@@ -23,7 +23,8 @@ from tabwise_server.serving.caching.kept import key_of, pack, unpack
 from tabwise_server.serving.caching.memory import MemoryCache, size_of
 from tabwise_server.serving.engine.model import ServedModel
 from tabwise_server.serving.question import Question
-from tabwise_server.settings import ServeSettings, load_settings
+from tabwise_server.settings import ServeSettings
+from tabwise_server.settings_sources import load_settings
 
 OURS = "/v1/tabwise/complete"
 ON: dict[str, Any] = {"response_cache_bytes": 1_000_000}

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tabwise_server.errors import SettingsError
-from tabwise_server.settings import load_settings
+from tabwise_server.settings_sources import load_settings
 
 
 @pytest.mark.parametrize(

@@ -40,14 +40,14 @@ def test_a_right_suggestion_costs_one_key_and_a_wrong_one_none_more() -> None:
     line = at("", "total = 1")
     assert keys_of_line(line, lambda *_: None) == 9
     assert keys_of_line(line, lambda *_: "wrong") == 9
-    assert keys_of_line(line, lambda prefix, *_: "total = 1"[len(prefix) :]) == 1
-    after_three = lambda p, *_: "al = 1" if p == "tot" else None  # noqa: E731
+    assert keys_of_line(line, lambda here: here.truth) == 1
+    after_three = lambda p: "al = 1" if p.prefix == "tot" else None  # noqa: E731
     assert keys_of_line(line, after_three) == 4
 
 
 def test_keys_saved_are_counted_over_characters() -> None:
     lines = [at("", "aaaa"), at("", "bbbbbb")]
-    saved = keystrokes_saved(lines, lambda p, *_: None if "b" in p else "aaaa")
+    saved = keystrokes_saved(lines, lambda p: None if "b" in p.prefix else "aaaa")
     assert saved["value"] == pytest.approx(1 - 7 / 10)
     assert saved["low"] <= saved["value"] <= saved["high"]
 
@@ -205,11 +205,12 @@ def test_a_study_shows_what_lines_beginnings_are_worth(
     levels = [row["level"] for row in rows]
     assert levels == ["quiet", "quiet", "balanced", "balanced", "eager", "eager"]
     for without, parts in zip(rows[::2], rows[1::2], strict=True):
-        assert without["part"] is None
-        assert parts["part"] > 0
+        assert without["threshold"] is None
+        assert parts["threshold"] > 0
+        assert without["parts"]["n"] == 0 < parts["parts"]["n"]
         assert parts["shown"]["value"] >= without["shown"]["value"]
-        assert parts["typed"]["value"] >= without["typed"]["value"]
-    assert rows[3]["typed"]["value"] > rows[2]["typed"]["value"]
+        assert parts["saved"]["value"] >= without["saved"]["value"]
+    assert rows[3]["saved"]["value"] > rows[2]["saved"]["value"]
     assert "| balanced | 0.65 |" in capsys.readouterr().out
 
 

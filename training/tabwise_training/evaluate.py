@@ -19,7 +19,6 @@ from typing import Any
 from tabwise_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from tabwise_model.request import Stop
 from tabwise_model.runners.protocol import Runner
-from tabwise_server.suggest.shape import shape
 from tabwise_training.destination import make_room_for
 from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.baselines import copy_similar_line
@@ -42,7 +41,7 @@ from tabwise_training.evaluation.parts import measure_parts, parts_markdown
 from tabwise_training.evaluation.pictures import draw_pictures
 from tabwise_training.evaluation.positions import Position, draw_positions
 from tabwise_training.evaluation.report import to_markdown
-from tabwise_training.evaluation.shown import place_of
+from tabwise_training.evaluation.shown import shown_text
 from tabwise_training.evaluation.tables import measure, tabulate_texts
 from tabwise_training.evaluation.trained_lines import lines_in, whole_line
 from tabwise_training.evaluation.windows import hole_of
@@ -332,9 +331,9 @@ def type_lines(
     lines = [position for position in drawn if position.kind == "next line"]
     completer = Completer(runner, checkpoint)
 
-    def suggest(prefix: str, suffix: str, path: str) -> str | None:
-        (found,) = completer.complete([(prefix, suffix)])
-        return shape(found.text, place_of(prefix, suffix, path), found.confidence)
+    def suggest(here: Position) -> str | None:
+        (found,) = completer.complete([(here.prefix, here.suffix)])
+        return shown_text(here, found)
 
     return keystrokes_saved(lines, suggest, arguments.seed)
 

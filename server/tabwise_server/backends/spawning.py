@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tabwise_server.settings import load_leniently, state_folder
+from tabwise_server.settings import state_folder
+from tabwise_server.settings_sources import load_leniently
 
 _OUR_PATHS = ("TABWISE_CONFIG", "TABWISE_STATE_DIR")
 

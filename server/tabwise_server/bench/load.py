@@ -46,10 +46,10 @@ from tabwise_server.bench.processes import Served, tabwise_serve
 from tabwise_server.bench.users import Ask, asks, sources
 from tabwise_server.bench.wire_client import HttpLine
 from tabwise_server.errors import BadRequest
+from tabwise_server.lsp.session import options_of
 from tabwise_server.settings import LspSettings
-from tabwise_server.suggest.levels import part_threshold, threshold
 from tabwise_server.suggest.place import Place
-from tabwise_server.suggest.prompt import PromptOptions, build_request
+from tabwise_server.suggest.prompt import build_request
 from tabwise_server.wire import unstructure
 
 logger = logging.getLogger(__name__)
@@ -135,19 +135,6 @@ class Shown:
         return len(typed) < len(self.text) and self.text.startswith(typed)
 
 
-def editor_options() -> PromptOptions:
-    """As the language server asks with its default settings."""
-    settings = LspSettings()
-    return PromptOptions(
-        max_prefix_chars=settings.max_prefix_chars,
-        max_suffix_chars=settings.max_suffix_chars,
-        max_new_tokens=settings.max_new_tokens,
-        deadline_ms=settings.deadline_ms,
-        min_confidence=threshold(settings.level, settings.min_confidence),
-        min_part_confidence=part_threshold(settings.level, settings.min_confidence),
-    )
-
-
 class User:
     """One person with one file and one connection."""
 
@@ -160,7 +147,7 @@ class User:
         self._text = text
         self._begins = begins
         self._schedule = schedule
-        self._options = editor_options()
+        self._options = options_of(LspSettings())
         self._session = f"file:///load/{id(self)}.py"
         self._asked: asyncio.Task[None] | None = None
         self._shown = Shown(0, "")

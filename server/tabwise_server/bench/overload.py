@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from tabwise_server.bench.load import editor_options, slots_for
+from tabwise_server.bench.load import slots_for
 from tabwise_server.bench.machine import (
     cpu_seconds,
     describe_machine,
@@ -37,6 +37,8 @@ from tabwise_server.bench.users import asks, sources
 from tabwise_server.bench.wire_client import HttpLine
 from tabwise_server.capacity.fleet import UNCACHED
 from tabwise_server.errors import BadRequest
+from tabwise_server.lsp.session import options_of
+from tabwise_server.settings import LspSettings
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.prompt import build_request
 from tabwise_server.wire import unstructure
@@ -154,7 +156,7 @@ class People:
     """Whose turn it is to ask, and what."""
 
     def __init__(self, seed: int) -> None:
-        self._options = attrs.evolve(editor_options(), deadline_ms=DEADLINE_MS)
+        self._options = attrs.evolve(options_of(LspSettings()), deadline_ms=DEADLINE_MS)
         self._typing = [
             (number, text, asks(text, math.inf, random.Random(f"{seed}:{number}")))
             for number, text in enumerate(sources(USERS))

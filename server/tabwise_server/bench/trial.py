@@ -138,7 +138,7 @@ def closing_words(shown: Sequence[Suggestion], memory: float | None) -> Iterator
 def model_words() -> Iterator[str]:
     """The model card's headline figures, or the model's shape without a card."""
     from tabwise_model.checkpoint import CheckpointError, resolve_checkpoint
-    from tabwise_server.settings import load_settings
+    from tabwise_server.settings_sources import load_settings
 
     try:
         folder = resolve_checkpoint(load_settings().serve.checkpoint)

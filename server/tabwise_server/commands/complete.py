@@ -12,7 +12,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -21,12 +20,13 @@ from tabwise_server.backends.choose import open_backend
 from tabwise_server.errors import BadRequest
 from tabwise_server.lsp.configuration import Configuration, folder_to_remember
 from tabwise_server.lsp.reading import Reader
-from tabwise_server.settings import Settings, load_settings
-from tabwise_server.suggest.levels import part_threshold, threshold
+from tabwise_server.lsp.session import options_of
+from tabwise_server.settings import Settings
+from tabwise_server.settings_sources import load_settings
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.positions import content_length, split_lines
 from tabwise_server.suggest.privacy import is_secret
-from tabwise_server.suggest.prompt import PromptOptions, build_request
+from tabwise_server.suggest.prompt import build_request, however_unlikely
 from tabwise_server.suggest.shape import ShapeOptions, shape
 
 PATIENCE_MS = 10_000.0  # nobody is typing
@@ -75,14 +75,7 @@ async def complete(place: Place, settings: Settings) -> Result:
         raise BadRequest(
             f"{file} is left alone, by lsp.secret_patterns or lsp.skip_ignored"
         )
-    options = PromptOptions(
-        max_prefix_chars=lsp.max_prefix_chars,
-        max_suffix_chars=lsp.max_suffix_chars,
-        max_new_tokens=lsp.max_new_tokens,
-        deadline_ms=PATIENCE_MS,
-        min_confidence=threshold(lsp.level, lsp.min_confidence),
-        min_part_confidence=part_threshold(lsp.level, lsp.min_confidence),
-    )
+    options = attrs.evolve(options_of(lsp), deadline_ms=PATIENCE_MS)
     request = build_request(place, options)
     backend = open_backend(settings.backend)
     try:
@@ -93,13 +86,12 @@ async def complete(place: Place, settings: Settings) -> Result:
         began = time.perf_counter()
         response = await backend.complete(request)
         if response.finish == "unsure":  # what it thought of, all the same
-            least: dict[str, Any] = {"min_confidence": 0.0, "min_part_confidence": None}
-            response = await backend.complete(attrs.evolve(request, **least))
+            response = await backend.complete(however_unlikely(request))
         latency_ms = (time.perf_counter() - began) * 1000
     finally:
         await backend.close()
     confidence = response.confidence
-    shaping = ShapeOptions(min_confidence=threshold(lsp.level, lsp.min_confidence))
+    shaping = ShapeOptions(min_confidence=options.min_confidence)
     return Result(
         text=shape(response.text, place, confidence, shaping),
         raw=response.text,

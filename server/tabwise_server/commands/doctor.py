@@ -22,12 +22,8 @@ from tabwise_server.backends.spawning import last_words
 from tabwise_server.commands import doctor_privacy
 from tabwise_server.daemon_state import read_state
 from tabwise_server.errors import SettingsError, TabwiseError, Unauthorized
-from tabwise_server.settings import (
-    Settings,
-    load_settings,
-    state_folder,
-    user_file,
-)
+from tabwise_server.settings import Settings, state_folder
+from tabwise_server.settings_sources import load_settings, user_file
 from tabwise_server.wire import CompletionRequest
 
 NEEDED = (

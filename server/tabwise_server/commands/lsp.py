@@ -6,7 +6,8 @@ import argparse
 import logging
 
 from tabwise_server.errors import SettingsError
-from tabwise_server.settings import LspSettings, load_leniently
+from tabwise_server.settings import LspSettings
+from tabwise_server.settings_sources import load_leniently
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

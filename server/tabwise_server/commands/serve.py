@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tabwise_server.settings import load_settings
+from tabwise_server.settings_sources import load_settings
 
 _FLAGS = (
     ("host", str, "address to listen on; 127.0.0.1 keeps it to this machine"),

@@ -16,7 +16,8 @@ from tabwise_server.backends.tabwise import TabwiseBackend
 from tabwise_server.daemon_state import read_state
 from tabwise_server.errors import BackendUnavailable, TabwiseError
 from tabwise_server.metrics_text import read_metrics
-from tabwise_server.settings import BackendSettings, load_settings
+from tabwise_server.settings import BackendSettings
+from tabwise_server.settings_sources import load_settings
 from tabwise_server.top.figures import Look, Looks
 from tabwise_server.top.view import screen, trouble_screen
 

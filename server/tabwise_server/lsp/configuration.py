@@ -26,6 +26,8 @@ from tabwise_server.settings import (
     LspSettings,
     Options,
     Settings,
+)
+from tabwise_server.settings_sources import (
     load_leniently,
     option_name,
     override,

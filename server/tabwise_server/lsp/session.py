@@ -62,18 +62,23 @@ class Question:
         return min(least, EXPLICIT_CONFIDENCE) if self.explicit else least
 
     def request(self, session: str) -> CompletionRequest:
-        settings = self.settings
-        options = PromptOptions(
-            max_prefix_chars=settings.max_prefix_chars,
-            max_suffix_chars=settings.max_suffix_chars,
-            max_new_tokens=settings.max_new_tokens,
-            deadline_ms=settings.deadline_ms,
-            min_confidence=self.min_confidence,
-            min_part_confidence=part_threshold(settings.level, settings.min_confidence),
-        )
+        least = self.min_confidence
+        options = attrs.evolve(options_of(self.settings), min_confidence=least)
         request = build_request(self.place, options, session, self.context)
         wanted = EXPLICIT_CANDIDATES if self.explicit else 1
         return attrs.evolve(request, candidates=wanted, workspace=self.workspace)
+
+
+def options_of(settings: LspSettings) -> PromptOptions:
+    """What a keystroke's request is made with."""
+    return PromptOptions(
+        max_prefix_chars=settings.max_prefix_chars,
+        max_suffix_chars=settings.max_suffix_chars,
+        max_new_tokens=settings.max_new_tokens,
+        deadline_ms=settings.deadline_ms,
+        min_confidence=threshold(settings.level, settings.min_confidence),
+        min_part_confidence=part_threshold(settings.level, settings.min_confidence),
+    )
 
 
 @attrs.frozen

@@ -63,6 +63,11 @@ def build_request(
     )
 
 
+def however_unlikely(request: CompletionRequest) -> CompletionRequest:
+    """The same request for the likeliest line, whatever its probability."""
+    return attrs.evolve(request, min_confidence=0.0, min_part_confidence=None)
+
+
 def cut_prefix(prefix: str, budget: int) -> str:
     """At most `budget` characters before the cursor, from a line's start if near.
 

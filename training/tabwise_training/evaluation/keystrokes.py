@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 
 from tabwise_training.evaluation.positions import Position
 
-Suggest = Callable[[str, str, str], str | None]  # prefix, suffix, path -> shown text
+Suggest = Callable[
+    [Position], str | None
+]  # shown text, where the line was typed so far
 RESAMPLES = 1000
 
 
@@ -25,7 +28,7 @@ def keys_of_line(position: Position, suggest: Suggest) -> int:
     truth = position.truth
     while typed < len(truth):
         prefix = position.prefix + truth[:typed]
-        text = suggest(prefix, position.suffix, position.path)
+        text = suggest(attrs.evolve(position, prefix=prefix, truth=truth[typed:]))
         right = text is not None and len(text) > 1 and truth.startswith(text, typed)
         typed += len(text) if text is not None and right else 1
         keys += 1

@@ -10,12 +10,12 @@ from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.infill import Hole, Wanted
 from tabwise_model.runners.protocol import Runner
 from tabwise_server.suggest.levels import PARTS, THRESHOLDS
-from tabwise_server.suggest.shape import ShapeOptions, shape
+from tabwise_server.suggest.shape import ShapeOptions
 from tabwise_training.evaluation.generate import Completer
 from tabwise_training.evaluation.keystrokes import keystrokes_saved
 from tabwise_training.evaluation.metrics import Share, share_json
 from tabwise_training.evaluation.positions import Position
-from tabwise_training.evaluation.shown import place_of, shown_text
+from tabwise_training.evaluation.shown import shown_text
 
 
 def measure_parts(
@@ -24,23 +24,23 @@ def measure_parts(
     """A row of figures for each level, without and with parts. What begins the rest of
     the line counts as right."""
     rows = []
+    lines = [position for position in positions if position.kind == "next line"]
     for level, least in THRESHOLDS.items():
         for part in (None, PARTS[level]):
             wanted = Wanted(min_probability=least, min_part_probability=part)
             completer = Completer(runner, checkpoint)
             found = _at_cursors(completer, wanted, positions)
-            rows.append({"level": level, "part": part, **found})
-            lines = [p for p in positions if p.kind == "next line"]
-            rows[-1]["typed"] = _typed(completer, wanted, lines)
+            typed = _while_typing(completer, wanted, lines)
+            rows.append({"level": level, "threshold": part, **found, **typed})
     return rows
 
 
 def _at_cursors(
     completer: Completer, wanted: Wanted, positions: Sequence[Position]
 ) -> dict[str, Any]:
-    holes = [(Hole(prefix=p.prefix, suffix=p.suffix), wanted) for p in positions]
+    """How many suggestions are shown, and how many of them are right."""
+    found = completer.answer([(_hole(p), wanted) for p in positions], label="cursors")
     options = ShapeOptions(min_confidence=wanted.min_probability)
-    found = completer.answer(holes, label="cursors")
     texts = [shown_text(p, c, options) for p, c in zip(positions, found, strict=True)]
     shown = [(p, text) for p, text in zip(positions, texts, strict=True) if text]
     right = sum(p.truth.startswith(text.rstrip()) for p, text in shown)
@@ -50,29 +50,40 @@ def _at_cursors(
     }
 
 
-def _typed(
+def _while_typing(
     completer: Completer, wanted: Wanted, lines: Sequence[Position]
 ) -> dict[str, Any]:
+    """Keys saved, and of the beginnings that were shown, how many were right."""
     options = ShapeOptions(min_confidence=wanted.min_probability)
+    right: list[bool] = []
 
-    def suggest(prefix: str, suffix: str, path: str) -> str | None:
-        (found,) = completer.answer([(Hole(prefix=prefix, suffix=suffix), wanted)])
-        place = place_of(prefix, suffix, path)
-        return shape(found.text, place, found.confidence, options)
+    def suggest(here: Position) -> str | None:
+        (found,) = completer.answer([(_hole(here), wanted)])
+        text = shown_text(here, found, options)
+        if text and found.part:
+            right.append(here.truth.startswith(text.rstrip()))
+        return text
 
-    return keystrokes_saved(lines, suggest)
+    saved = keystrokes_saved(lines, suggest)
+    return {"saved": saved, "parts": share_json(Share(sum(right), len(right)))}
+
+
+def _hole(position: Position) -> Hole:
+    return Hole(prefix=position.prefix, suffix=position.suffix)
 
 
 def parts_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a table."""
     lines = [
-        "| level | a beginning's threshold | shown | of these right | keys saved |",
-        "|---|---|---|---|---|",
+        "| level | a beginning's threshold | shown | of these right | keys saved "
+        "| beginnings shown while typing, right |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        part = "none" if row["part"] is None else f"{row['part']:g}"
-        saved = "{value:.1%} ({low:.1%}–{high:.1%})".format_map(row["typed"])
-        cells = [row["level"], part, _say(row["shown"]), _say(row["right"]), saved]
+        part = "none" if row["threshold"] is None else f"{row['threshold']:g}"
+        saved = "{value:.1%} ({low:.1%}–{high:.1%})".format_map(row["saved"])
+        shares = [_say(row[name]) for name in ("shown", "right", "parts")]
+        cells = [row["level"], part, *shares[:2], saved, shares[2]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

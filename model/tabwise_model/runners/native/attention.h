@@ -3,11 +3,11 @@
 // softmax weights, in two 7-bit digits each, by values. Integers add up to the same
 // whatever the order, and what remains in float32 depends on the position alone.
 //
-// A path that defines SHORTS multiplies few values by whole weights instead: shorts.h.
+// PAIRWISE paths multiply few values by whole weights instead: shorts.h.
 #pragma once
 
 #include "linear.h"
-#ifdef SHORTS
+#ifdef PAIRWISE
 #include "shorts.h"
 #endif
 
@@ -113,7 +113,7 @@ void mix_digits(const TabwiseShape& shape, const HeadCache& cache, const Attende
   }
 }
 
-#ifdef SHORTS
+#ifdef PAIRWISE
 template <int HEADS>
 inline void mix_shorts_of(const TabwiseShape& shape, const HeadCache& cache,
                           const int16_t* weights, const Whole* whole, float* mixed,
@@ -171,7 +171,7 @@ void attend_group(const TabwiseShape& shape, const HeadCache& cache,
     soften(scores, keys, padded);
     whole[h] = scale_weights(scores, cache.value_scales, padded);
   }
-#ifdef SHORTS
+#ifdef PAIRWISE
   if (padded <= FEW_KEYS)
     return mix_shorts(shape, cache, work, whole, mixed, heads, keys);
 #endif

@@ -3,7 +3,7 @@
 // A group's nibbles are multiplied as they are. Its sums begin with NIBBLE_OFFSET times
 // its inputs' sum taken away, and the step is multiplied after.
 //
-// A path that adds up a group in another way than its INT8 products defines OWN_GROUPS, and
+// PAIRWISE paths add up a group in another way than their INT8 products, and define
 //   Group            the sums of one group, for the outputs of one vector
 //   int32_t start_of_group(const int8_t* inputs, int count)    what fills each lane first
 //   Group dot_group(Group sums, Input inputs, Ints nibbles)
@@ -47,7 +47,7 @@ inline int int4_weight(const Matrix& w, int output, int input) {
   return (nibble - NIBBLE_OFFSET) * w.steps[step + group % 4];
 }
 
-#ifndef OWN_GROUPS
+#ifndef PAIRWISE
 using Group = Ints;
 
 inline int32_t start_of_group(const int8_t* inputs, int count) {

@@ -6,9 +6,8 @@
 //   Ints dot(Ints sums, Input inputs, Ints weights)
 //   INPUT_OFFSET     0x80 if `dot` takes the inputs as u8, else 0
 //   ACCUMULATORS, TILE_ROWS    registers for sums; most rows of a tile
-//   AHEAD            if not 0, a single row takes block after block of what int4.h and
-//                    pairs.h multiply: one run of memory, for which it waits longer than
-//                    it multiplies, and which it asks for so many bytes ahead
+//   PAIRWISE         defined where there is no such instruction, but AVX2's for bytes
+//                    that add up pairs in 16 bits: see pairs.h, shorts.h, and int4.h
 #pragma once
 
 #include <type_traits>
@@ -16,6 +15,14 @@
 #include "rows.h"
 
 namespace {
+
+// A single row waits for its weights longer than it multiplies. PAIRWISE paths take it over
+// block after block, one run of memory, and ask for that so many bytes ahead.
+#ifdef PAIRWISE
+constexpr int AHEAD = 4096;
+#else
+constexpr int AHEAD = 0;
+#endif
 
 // Quantised rows first..last: `depth` inputs of each are used, a multiple of 4.
 struct Rows {

@@ -5,16 +5,13 @@
 
 #define LANES 8
 #define INPUT_OFFSET 0
-#define OWN_GROUPS
-#define SHORTS
-#define PAIRS
+#define PAIRWISE
 #include "vectors.h"
 
 namespace {
 
 constexpr int ACCUMULATORS = 8;
 constexpr int TILE_ROWS = 4;
-constexpr int AHEAD = 4096;
 
 struct Input {
   __m256i values, magnitudes;
@@ -41,10 +38,9 @@ inline Ints dot(Ints sums, Input inputs, Ints weights) {
 typedef uint16_t Group __attribute__((vector_size(32)));
 
 inline int32_t start_of_group(const int8_t* inputs, int count) {
-  int sums[2] = {};
-  for (int i = 0; i < count; ++i) sums[i % 4 / 2] += inputs[i];
-  const uint32_t low = uint16_t(-NIBBLE_OFFSET * sums[0]), high = uint16_t(-NIBBLE_OFFSET * sums[1]);
-  return int32_t(low | high << 16);
+  int starts[2] = {};
+  for (int i = 0; i < count; ++i) starts[i % 4 / 2] -= NIBBLE_OFFSET * inputs[i];
+  return int32_t(uint16_t(starts[0]) | uint32_t(starts[1]) << 16);
 }
 
 inline Group dot_group(Group sums, Input inputs, Ints nibbles) {

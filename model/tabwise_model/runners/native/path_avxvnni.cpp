@@ -11,7 +11,6 @@ namespace {
 
 constexpr int ACCUMULATORS = 12;
 constexpr int TILE_ROWS = 6;
-constexpr int AHEAD = 0;
 
 using Input = __m256i;
 

@@ -11,7 +11,6 @@ namespace {
 
 constexpr int ACCUMULATORS = 16;
 constexpr int TILE_ROWS = 4;
-constexpr int AHEAD = 0;
 
 using Input = int8x8_t;
 

@@ -11,7 +11,6 @@ namespace {
 
 constexpr int ACCUMULATORS = 24;
 constexpr int TILE_ROWS = 6;
-constexpr int AHEAD = 0;
 
 using Input = int8x16_t;
 

@@ -12,7 +12,6 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "pairs of bytes are spl
 
 constexpr int ACCUMULATORS = 8;
 constexpr int TILE_ROWS = 2;
-constexpr int AHEAD = 0;
 
 typedef int16_t Shorts __attribute__((vector_size(2 * 2 * LANES)));
 

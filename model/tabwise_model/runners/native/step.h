@@ -3,7 +3,7 @@
 
 #include "attention.h"
 #include "int4.h"
-#ifdef PAIRS
+#ifdef PAIRWISE
 #include "pairs.h"
 #endif
 
@@ -111,7 +111,7 @@ class Step {
     prepare(row, next);
   }
 
-#ifdef PAIRS
+#ifdef PAIRWISE
   PairedRow paired_row(int row, int width) const {
     const size_t at = size_t(row) * width;
     return {scratch_.magnitudes + at, scratch_.signs + at, scratch_.tops + at / 8,
@@ -122,7 +122,7 @@ class Step {
   // What the next matrix needs to know of a row besides its inputs.
   void prepare(int row, const Matrix& next) {
     const int8_t* inputs = scratch_.inputs + size_t(row) * next.inputs;
-#ifdef PAIRS
+#ifdef PAIRWISE
     if (next.bounds) pair_up(inputs, next.inputs, paired_row(row, next.inputs));
 #endif
     if (next.group == 0) return;
@@ -156,7 +156,7 @@ class Step {
                       rows_ * (part + 1) / down,
                       matrix.inputs,
                       scratch_.group_starts};
-#ifdef PAIRS
+#ifdef PAIRWISE
       if (matrix.bounds)
         return multiply_paired(
             matrix, first, last,

@@ -21,8 +21,9 @@ from tabwise_server.bench.faults.line import (
     text_of_events,
 )
 from tabwise_server.bench.faults.outcomes import Kind, Ledger, Question
-from tabwise_server.bench.load import editor_options
 from tabwise_server.bench.users import Ask, asks, sources
+from tabwise_server.lsp.session import options_of
+from tabwise_server.settings import LspSettings
 from tabwise_server.suggest.place import Place
 from tabwise_server.suggest.prompt import build_request
 from tabwise_server.wire import unstructure
@@ -71,7 +72,7 @@ class Person:
         }
         self._ledger = ledger
         self._deadline_ms = deadline_ms
-        self._options = attrs.evolve(editor_options(), deadline_ms=deadline_ms)
+        self._options = attrs.evolve(options_of(LspSettings()), deadline_ms=deadline_ms)
         self._names = (f"{number}-{n}" for n in itertools.count())
         self._idle = [Line(*self._address) for _ in range(LINES)]
 

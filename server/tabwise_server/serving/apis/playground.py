@@ -23,7 +23,12 @@ from tabwise_server.serving.apis.text import decode_whole
 from tabwise_server.serving.app_keys import SERVICE
 from tabwise_server.suggest.levels import part_threshold, threshold
 from tabwise_server.suggest.place import Place
-from tabwise_server.suggest.prompt import PromptOptions, build_request, worth_asking
+from tabwise_server.suggest.prompt import (
+    PromptOptions,
+    build_request,
+    however_unlikely,
+    worth_asking,
+)
 from tabwise_server.suggest.shape import ShapeOptions, shape
 from tabwise_server.wire import MAX_NAME, AtMost, structure
 
@@ -114,14 +119,15 @@ async def suggest(request: web.Request) -> web.Response:
             min_confidence=threshold(wanted.level),
             min_part_confidence=part_threshold(wanted.level),
         )
-        question = question_of(build_request(place, asked))
+        completion = build_request(place, asked)
+        question = question_of(completion)
         result = await service.answer(question, asker)
         cached = result.cached_tokens
-        if result.finish is Finish.UNSURE:  # show what it thought of, all the same
-            question = question_of(build_request(place, PromptOptions()))
+        if result.finish is Finish.UNSURE:  # what it thought of, all the same
+            question = question_of(however_unlikely(completion))
             result = await service.answer(question, asker)
         raw, confidence = decode_whole(result.text), result.probability or 0.0
-        options = ShapeOptions(min_confidence=threshold(wanted.level))
+        options = ShapeOptions(min_confidence=asked.min_confidence)
         text = shape(raw, place, confidence, options) if worth_asking(place) else None
         prompt = model.prompt(question)
         tokenizer = model.checkpoint.tokenizer
