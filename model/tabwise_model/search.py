@@ -161,8 +161,8 @@ class LineSearch:
             self._part = text[: ends[-1]], hypothesis
 
     def _word_is_over(self, hypothesis: Hypothesis, found: Chosen) -> bool:
-        """Whether its last letter most likely ends a word: as likely a part as wanted,
-        together with what says so."""
+        """Whether a word ends behind its last letter, so likely that with it the part
+        is still as likely as is wanted."""
         if not _LETTER.match(hypothesis.text[-1:]):
             return False
         over, on = found.ends, 0.0
