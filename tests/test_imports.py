@@ -14,12 +14,13 @@ SERVER = ROOT / "server" / "tabwise_server"
 MODEL = ROOT / "model" / "tabwise_model"
 TRAINING = ROOT / "training" / "tabwise_training"
 
+SETTINGS = ("settings", "settings_sources")
 # Within tabwise_server: room -> what of the three packages it may import.
 ALLOWED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "suggest": ("suggest", "wire", "errors"),
-        "backends": ("backends", "wire", "settings", "errors", "daemon_state"),
-        "lsp": ("lsp", "suggest", "backends", "wire", "settings", "errors"),
+        "backends": ("backends", "wire", *SETTINGS, "errors", "daemon_state"),
+        "lsp": ("lsp", "suggest", "backends", "wire", *SETTINGS, "errors"),
         "serving": ("serving", "suggest", "wire", "settings", "errors", "daemon_state"),
     }
 )
