@@ -107,15 +107,13 @@ class LineSearch:
             for child in self._grow(place, hypothesis, found)
         ]
         grown.sort(key=lambda child: (-child.score, child.parent, child.written))
-        before, self.alive = self.alive, []
+        self.alive = []
         for child in grown:
             if child.score <= self._floor or len(self.alive) == self.width:
                 break
             if not self._ends(child):
                 self.alive.append(child)
         self.alive = [child for child in self.alive if child.score > self._floor]
-        for hypothesis, found in zip(before, chosen, strict=True):
-            self._note_part(hypothesis, found)
         return bool(self.alive)
 
     def give_up(self) -> None:
@@ -148,10 +146,10 @@ class LineSearch:
             finish=Finish.PART,
         )
 
-    def _note_part(self, hypothesis: Hypothesis, found: Chosen | NotFinite) -> None:
+    def _note_part(self, hypothesis: Hypothesis, found: Chosen) -> None:
         """What a hypothesis wrote up to the end of its last word, which may be the
         newest, given what may follow."""
-        if hypothesis.score < self._least_part or isinstance(found, NotFinite):
+        if hypothesis.score < self._least_part:
             return
         text = hypothesis.text
         ends = [match.end() for match in _END.finditer(text)]
@@ -202,9 +200,11 @@ class LineSearch:
     def _grow(
         self, place: int, hypothesis: Hypothesis, chosen: Chosen | NotFinite
     ) -> list[Hypothesis]:
-        """Its likeliest children; its end is counted at once."""
+        """Its likeliest children; its end is counted at once, itself kept as
+        a part where it may be one."""
         if isinstance(chosen, NotFinite):
             raise chosen
+        self._note_part(hypothesis, chosen)
         if chosen.ends > 0:
             score = hypothesis.score + math.log(chosen.ends)
             kind = Finish.LINE if hypothesis.visible else Finish.END
