@@ -23,10 +23,7 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +35,7 @@ from safetensors.numpy import load_file, save_file
 
 from tabwise_model.config import ConfigError, ModelConfig
 from tabwise_model.copying import Remembered
+from tabwise_model.folders import fresh_folder, push_to_disk
 from tabwise_model.int4 import Int4Error, Int4Layout, packed_shapes
 from tabwise_model.tokenizer import Tokenizer, TokenizerError
 
@@ -97,31 +95,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     with fresh_folder(folder) as fresh:
         _write_files(fresh, checkpoint)
-
-
-@contextmanager
-def fresh_folder(folder: Path) -> Iterator[Path]:
-    """A new folder that takes `folder`'s place in the end; of a failure nothing is
-    left."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        fresh.chmod(0o755)
-        yield fresh
-        replace_folder(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def replace_folder(fresh: Path, folder: Path) -> None:
-    """Put `fresh` in `folder`'s place; both on one file system."""
-    if not folder.exists():
-        fresh.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(old / "was")
-    fresh.rename(folder)
-    shutil.rmtree(old)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -302,9 +275,7 @@ def write_sums(folder: Path, names: list[str]) -> None:
     """Write SHA256SUMS for `names`, and push every file to the disk."""
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
     (folder / SUMS).write_text("".join(lines), encoding="ascii")
-    for name in [*names, SUMS]:
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
+    push_to_disk(folder, [*names, SUMS])
 
 
 def _verify(folder: Path) -> dict[str, str]:

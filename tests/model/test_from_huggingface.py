@@ -78,11 +78,15 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
 CUTTING = BYTES | {"use_regex": True}
 
 
+def change_tokenizer(folder: Path, **changes: Any) -> None:
+    data = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(data | changes))
+
+
 def change_steps(folder: Path, steps: list[dict[str, Any]]) -> None:
     make_folder(folder, "llama")
-    data = json.loads((folder / "tokenizer.json").read_text())
-    data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
-    (folder / "tokenizer.json").write_text(json.dumps(data))
+    sequence = {"type": "Sequence", "pretokenizers": steps}
+    change_tokenizer(folder, pre_tokenizer=sequence)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +122,28 @@ def test_a_step_that_cuts_as_ours_cannot_is_named(
     change_steps(tmp_path, steps)
     with pytest.raises(CheckpointError, match=f"pre_tokenizer must .* got {names}"):
         read_huggingface(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"normalizer": {"type": "Lowercase"}}, "must be null or NFC, got Lowercase"),
+        ({"pre_tokenizer": CUTTING | {"add_prefix_space": True}}, "must be false"),
+    ],
+)
+def test_what_would_change_a_text_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    make_folder(tmp_path, "llama")
+    change_tokenizer(tmp_path, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        read_huggingface(tmp_path)
+
+
+def test_normal_form_c_is_taken(tmp_path: Path) -> None:
+    make_folder(tmp_path, "llama")
+    change_tokenizer(tmp_path, normalizer={"type": "NFC"})
+    assert read_huggingface(tmp_path).tokenizer.vocab_size > 256
 
 
 def change_tensors(folder: Path, **changes: Any) -> None:

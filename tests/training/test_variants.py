@@ -47,6 +47,22 @@ def test_one_command_measures_every_form_and_others_beside_it(
         assert f"| {name} |" in said
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--turns", "0"], "--turns must be at least 1, got 0"),
+        (["--json", "FOLDER"], "is a folder; name a file in it"),
+        (["--picture", "FOLDER"], "is a folder; name a file in it"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_work(
+    tmp_path: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(tmp_path) if flag == "FOLDER" else flag for flag in flags]
+    assert main(["variants", "no such checkpoint", *given]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_forms_are_what_quantize_writes() -> None:
     plain = checkpoint_of(LONG)
     forms = {form.name: form.checkpoint for form in forms_of(plain, None)}

@@ -26,6 +26,7 @@ from tabwise_model.checkpoint import CheckpointError
 from tabwise_model.gpt import GPT
 from tabwise_training.config import TrainConfig, load_config
 from tabwise_training.data import Documents, targets_of
+from tabwise_training.destination import make_room_for
 from tabwise_training.errors import TrainingError
 from tabwise_training.prepare import load_tokenizer
 from tabwise_training.processes import Processes, join_processes
@@ -46,6 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
+    if arguments.json:
+        make_room_for(arguments.json)
     with tempfile.TemporaryDirectory() as out:
         run = attrs.evolve(config.run, out=out, eval_every=10**9, save_every=10**9)
         config = attrs.evolve(config, run=run)

@@ -117,7 +117,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    _check(arguments)
+    check_counts(arguments, LEAST)
+    if arguments.json:
+        make_room_for(arguments.json)
+    if arguments.pictures:
+        make_room_for(arguments.pictures / "one.png")
     folder, *others = map(find_checkpoint, arguments.checkpoint)
     checkpoint = load_checkpoint(folder)
     documents = read_documents(arguments.documents)
@@ -162,15 +166,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """Raise TrainingError, before any work, for a count or a file that cannot be."""
-    for name, least in LEAST.items():
+def check_counts(arguments: argparse.Namespace, least: Mapping[str, int]) -> None:
+    """Raise TrainingError for an option below its least."""
+    for name, lowest in least.items():
         count = getattr(arguments, name)
-        if count < least:
+        if count < lowest:
             flag = name.replace("_", "-")
-            raise TrainingError(f"--{flag} must be at least {least}, got {count}")
-    if arguments.json:
-        make_room_for(arguments.json)
+            raise TrainingError(f"--{flag} must be at least {lowest}, got {count}")
 
 
 def study(

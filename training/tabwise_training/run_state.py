@@ -27,10 +27,10 @@ from torch import Tensor
 from tabwise_model.checkpoint import (
     Checkpoint,
     load_checkpoint,
-    replace_folder,
     save_checkpoint,
 )
 from tabwise_model.config import ModelConfig
+from tabwise_model.folders import push_to_disk, replace_folder
 from tabwise_model.gpt import GPT
 from tabwise_model.tokenizer import Tokenizer
 from tabwise_training.data import DataOrder, Place
@@ -80,6 +80,7 @@ def save_run(
         save_file(optimizers.state(), fresh / "optimizer.safetensors")
         said = attrs.asdict(progress) | {"data": attrs.asdict(order)}
         (fresh / "training.json").write_text(json.dumps(said))
+        push_to_disk(fresh, ["optimizer.safetensors", "training.json"])
         replace_folder(fresh, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -34,8 +35,9 @@ from tabwise_model.quantize import (
 )
 from tabwise_model.runners.native_bench import processor
 from tabwise_model.runners.protocol import Chunk, Runner
+from tabwise_training.destination import make_room_for
 from tabwise_training.errors import TrainingError
-from tabwise_training.evaluate import brief, make_runner, read_documents
+from tabwise_training.evaluate import brief, check_counts, make_runner, read_documents
 from tabwise_training.evaluation.positions import draw_positions
 from tabwise_training.evaluation.variants import draw_variants, variants_markdown
 from tabwise_training.quantize import ROWS, find_checkpoint, to_int4
@@ -43,6 +45,9 @@ from tabwise_training.quantize import ROWS, find_checkpoint, to_int4
 ERRORS = (TrainingError, CheckpointError)
 DECODE_AFTER = 256  # tokens
 PROMPT = 256
+LEAST: Mapping[str, int] = MappingProxyType(
+    {"positions": 1, "likelihood_bytes": 1, "turns": 1, "threads": 1}
+)
 WARM_UP = 3  # turns that do not count
 # Name, layout and method of what the first checkpoint becomes.
 INT4_FORMS = (
@@ -83,9 +88,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_counts(arguments, LEAST)
+    for file in (arguments.json, arguments.picture):
+        if file is not None:
+            make_room_for(file)
     first, *others = (load_checkpoint(find_checkpoint(n)) for n in arguments.checkpoint)
-    if arguments.turns < 1:
-        raise TrainingError(f"--turns must be at least 1, got {arguments.turns}")
     documents = read_documents(arguments.documents)
     positions = draw_positions(documents, arguments.positions, arguments.seed)
     variants = [*forms_of(first, arguments.calibration), *map(as_int8, others)]

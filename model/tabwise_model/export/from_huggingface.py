@@ -103,10 +103,21 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         if not set(piece) <= byte_of.keys():
             raise CheckpointError(f"{folder}: {piece!r} is no byte-level piece")
         ranks[bytes(byte_of[symbol] for symbol in piece)] = rank
+    _check_normalizer(data.get("normalizer"), folder)
     try:
         return Tokenizer(ranks, _split_pattern(data, folder))
     except TokenizerError as error:
         raise CheckpointError(f"{folder}: {error}") from error
+
+
+def _check_normalizer(normalizer: Mapping[str, Any] | None, folder: Path) -> None:
+    """Text is tokenised as it stands, which NFC leaves of nearly all code. Raises
+    CheckpointError for a normalizer that changes more."""
+    kind = None if normalizer is None else normalizer.get("type")
+    if kind not in (None, "NFC"):
+        raise CheckpointError(
+            f"{folder / 'tokenizer.json'}: normalizer must be null or NFC, got {kind}"
+        )
 
 
 def _split_pattern(data: Mapping[str, Any], folder: Path) -> str:
@@ -114,6 +125,11 @@ def _split_pattern(data: Mapping[str, Any], folder: Path) -> str:
     or none."""
     steps = data.get("pre_tokenizer") or {}
     steps = steps.get("pretokenizers", [steps])
+    if any(step.get("add_prefix_space") for step in steps):
+        raise CheckpointError(
+            f"{folder / 'tokenizer.json'}: add_prefix_space must be false, for a "
+            "prompt begins anywhere in a file"
+        )
     cutting = [s for s in steps if s.get("type") != "ByteLevel" or _uses_regex(s)]
     pattern = _pattern_of(cutting[0]) if len(cutting) == 1 else None
     if pattern is None:

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from tabwise_model.checkpoint import Checkpoint, Tensors, fresh_folder
+from tabwise_model.checkpoint import Checkpoint, Tensors
 from tabwise_model.config import ModelConfig
 from tabwise_model.export.from_huggingface import LLAMA_NAMES
 from tabwise_model.export.source import ExportError, check_float16, float_tensors
 from tabwise_model.export.vocabulary import merge_symbols, piece_symbols
+from tabwise_model.folders import fresh_folder
 from tabwise_model.tokenizer import (
     END,
     FILE_SEP,

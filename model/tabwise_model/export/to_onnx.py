@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tabwise_model.checkpoint import Checkpoint, fresh_folder
+from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.config import ModelConfig
 from tabwise_model.export.source import ExportError, check_float16, float_tensors
 from tabwise_model.export.to_huggingface import (
@@ -30,6 +30,7 @@ from tabwise_model.export.to_huggingface import (
     documents,
     write_documents,
 )
+from tabwise_model.folders import fresh_folder
 from tabwise_model.gpt import GPT
 
 MODEL = "model.onnx"
