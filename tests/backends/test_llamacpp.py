@@ -53,6 +53,22 @@ async def test_a_hole_is_filled_and_typing_on_finds_the_prompt_cached(
     await backend.close()
 
 
+async def test_where_the_line_is_not_likely_enough_its_beginning_comes(
+    server: Rival,
+) -> None:
+    backend = LlamaCppBackend(Endpoint(server.url))
+    wanted = CompletionRequest(prefix=CODE, suffix="\n\nmain()\n")
+    whole = await backend.complete(wanted)
+    asked = attrs.evolve(wanted, min_confidence=whole.confidence + 0.01)
+    assert (await backend.complete(asked)).finish == "unsure"
+    part = await backend.complete(attrs.evolve(asked, min_part_confidence=0.01))
+    assert part.finish == "part"
+    assert part.text
+    assert whole.text.startswith(part.text)
+    assert part.confidence >= whole.confidence
+    await backend.close()
+
+
 async def test_the_same_server_is_spoken_to_as_an_openai_one(server: Rival) -> None:
     backend = OpenAIBackend(Endpoint(server.url), "tabwise", TEMPLATES["tabwise"])
     assert (await backend.health()).ready
@@ -64,7 +80,7 @@ async def test_the_same_server_is_spoken_to_as_an_openai_one(server: Rival) -> N
     await backend.close()
 
 
-def test_the_cursors_line_stands_behind_the_middle_sentinel() -> None:
+def test_the_cursors_line_is_the_prompt() -> None:
     request = CompletionRequest(
         prefix="a = 1\n    b",
         suffix="\nc",

@@ -101,7 +101,7 @@ async def test_vllm_is_cut_at_the_lines_end_with_the_confidence_of_what_is_kept(
             "max_tokens": 48,
             "temperature": 0.0,
             "stream": True,
-            "logprobs": 1,
+            "logprobs": 5,
             "skip_special_tokens": False,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         }
@@ -117,6 +117,51 @@ async def test_a_line_that_cannot_be_likely_enough_is_given_up_at_once() -> None
         assert (response.text, response.finish) == ("", "unsure")
         assert response.confidence == 0.0
         await backend.close()
+
+
+async def test_the_beginning_of_a_line_that_is_not_likely_enough_is_kept() -> None:
+    said = [("self", -0.1), (".na", -0.1), ("me", -0.1), (" = x", -2.5)]
+    reply = events(*(vllm(text, text, log) for text, log in said), done=False)
+    wanted = attrs.evolve(REQUEST, min_confidence=0.5)
+    async with reply_server(reply) as server:
+        server.hold = True
+        backend = client(server.url)
+        for least, text in ((None, ""), (0.8, "self"), (0.85, "")):
+            asked = attrs.evolve(wanted, min_part_confidence=least)
+            response = await backend.complete(asked)
+            assert (response.text, response.finish) == (
+                *(text, "part" if text else "unsure"),
+            )
+            assert response.confidence == pytest.approx(math.exp(-0.1) if text else 0)
+        await backend.close()
+
+
+async def test_no_beginning_of_tokens_that_are_told_otherwise_than_written() -> None:
+    reply = events(vllm("é", "\\xc3", -0.1), vllm("(x", "(x", -2.0), done=False)
+    wanted = attrs.evolve(REQUEST, min_confidence=0.5, min_part_confidence=0.5)
+    async with reply_server(reply) as server:
+        server.hold = True
+        backend = client(server.url)
+        response = await backend.complete(wanted)
+        assert (response.text, response.finish) == ("", "unsure")
+        await backend.close()
+
+
+async def test_what_else_was_likely_is_read_in_both_forms() -> None:
+    others = {" = x": -2.5, " -> x": -0.4, None: None}
+    old = vllm(" = x", " = x", -2.5)
+    old["choices"][0]["logprobs"]["top_logprobs"] = [others]
+    new = llama_cpp(" = x", -2.5)
+    told = [{"token": text, "logprob": log} for text, log in others.items()]
+    new["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = told
+    wanted = attrs.evolve(REQUEST, min_confidence=0.5, min_part_confidence=0.8)
+    for last in (old, new):
+        reply = events(vllm("name", "name", -0.1), last, done=False)
+        async with reply_server(reply) as server:
+            server.hold = True
+            backend = client(server.url)
+            assert (await backend.complete(wanted)).text == "name"
+            await backend.close()
 
 
 async def test_the_confidence_is_the_first_lines_probability() -> None:

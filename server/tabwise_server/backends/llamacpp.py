@@ -1,9 +1,10 @@
 """llama.cpp's own server: POST /infill, which makes the prompt from the model's
 sentinels.
 
-The cursor's line is sent as `prompt`, behind the middle sentinel, so that while one
-types within a line the prompt only grows and its cache holds. A document keeps one of
-the server's slots for as long as there are enough.
+The cursor's line is sent as `prompt`: the server puts it at the prefix's end, and never
+cuts it off. Behind the prefix stands the suffix, which each keystroke computes anew but
+for a server that was started with --spm-infill. A document keeps one of the server's
+slots for as long as there are enough.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from tabwise_server.backends.ending import block_indent
 from tabwise_server.backends.http import GRACE_S, HEALTH_TIMEOUT_S, Endpoint
 from tabwise_server.backends.protocol import Health
 from tabwise_server.backends.reading import read_events
+from tabwise_server.backends.tokens import tokens_of
 from tabwise_server.wire import CompletionRequest, CompletionResponse
 
+LIKELIEST = 5  # tokens told of in each place
 TOP_K = 40  # as llama.cpp's own default, for sampled completions
 
 
@@ -50,8 +53,7 @@ class LlamaCppBackend:
         await self._endpoint.close()
 
     async def complete(self, request: CompletionRequest) -> CompletionResponse:
-        indent = block_indent(request.prefix)
-        answer = Answer(request.stop, indent, request.min_confidence, model=self._model)
+        answer = Answer(request, model=self._model)
         deadline_s = None
         if request.deadline_ms is not None:
             deadline_s = request.deadline_ms / 1000 + GRACE_S
@@ -112,7 +114,7 @@ def infill_body(request: CompletionRequest) -> dict[str, Any]:
         "temperature": request.temperature,
         "top_k": 1 if greedy else request.top_k or TOP_K,
         "samplers": ["top_k"] if greedy else ["top_k", "temperature"],
-        "n_probs": 1,
+        "n_probs": LIKELIEST,
         "cache_prompt": True,
         "stream": True,
         "timings_per_token": True,
@@ -134,12 +136,8 @@ def take_event(answer: Answer, event: dict[str, Any]) -> bool:
     if timings.get("prompt_n"):
         answer.prompt_tokens = cached + timings["prompt_n"]
     probabilities = event.get("completion_probabilities") or ()
-    logprobs = [
-        (str(item.get("token", "")), float(item["logprob"]))
-        for item in probabilities
-        if item.get("logprob") is not None
-    ]
-    done = answer.add(str(event.get("content") or ""), logprobs)
+    tokens = list(tokens_of(probabilities))
+    done = answer.add(str(event.get("content") or ""), tokens)
     if not done and event.get("stop"):
         answer.end(by_length=event.get("stop_type") == "limit")
     return done

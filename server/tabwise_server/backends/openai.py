@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 from tabwise_server.backends.answer import Answer
-from tabwise_server.backends.ending import block_indent
 from tabwise_server.backends.http import GRACE_S, HEALTH_TIMEOUT_S, Endpoint
 from tabwise_server.backends.protocol import Health
 from tabwise_server.backends.reading import read_events
 from tabwise_server.backends.templates import Template
+from tabwise_server.backends.tokens import Token, known, tokens_of
 from tabwise_server.errors import BadRequest
 from tabwise_server.wire import CompletionRequest, CompletionResponse
 
@@ -29,7 +30,7 @@ MAX_STOPS = 4  # what OpenAI's own API takes
 # a sentinel in `stop`, and holds text back for as long as one might be beginning.
 EXTRAS: Mapping[str, Any] = MappingProxyType(
     {
-        "logprobs": 1,
+        "logprobs": 5,  # likeliest in each place; the most that OpenAI's own API tells
         "skip_special_tokens": False,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
@@ -81,11 +82,7 @@ class OpenAIBackend:
         return answer
 
     async def _stream(self, request: CompletionRequest, extras: bool) -> Answer:
-        signs = self._template.signs
-        indent = block_indent(request.prefix)
-        answer = Answer(
-            request.stop, indent, request.min_confidence, signs, self._model
-        )
+        answer = Answer(request, self._template.signs, self._model)
         deadline_s = None
         if request.deadline_ms is not None:
             deadline_s = request.deadline_ms / 1000 + GRACE_S
@@ -145,12 +142,12 @@ def take_event(answer: Answer, event: dict[str, Any]) -> bool:
     return done
 
 
-def logprobs_of(given: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """(token, natural log) in either of OpenAI's forms; null ones are left out."""
-    for item in given.get("content") or ():
-        if item.get("logprob") is not None:
-            yield str(item.get("token", "")), float(item["logprob"])
-    tokens = given.get("tokens") or ()
-    for token, logprob in zip(tokens, given.get("token_logprobs") or (), strict=False):
-        if logprob is not None:
-            yield str(token), float(logprob)
+def logprobs_of(given: dict[str, Any]) -> Iterator[Token]:
+    """The tokens in either of OpenAI's forms; those without a probability are left
+    out."""
+    yield from tokens_of(given.get("content") or ())
+    texts, logs = given.get("tokens") or (), given.get("token_logprobs") or ()
+    others = given.get("top_logprobs") or ()
+    for text, log, likeliest in zip_longest(texts, logs, others):
+        if text is not None and log is not None:
+            yield Token(str(text), float(log), known(likeliest or {}))
