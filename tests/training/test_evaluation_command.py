@@ -2,13 +2,17 @@ import argparse
 import inspect
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.checkpoints import tiny_checkpoint
 from tabwise_server.cli import main
+from tabwise_server.suggest.levels import PARTS, THRESHOLDS
 from tabwise_training import evaluate
+from tabwise_training.evaluation import levels
 from tabwise_training.evaluation.bodies import (
     Body,
     draw_bodies,
@@ -16,7 +20,7 @@ from tabwise_training.evaluation.bodies import (
     measure_bodies,
 )
 from tabwise_training.evaluation.generate import Completion
-from tabwise_training.evaluation.keystrokes import keys_of_line, keystrokes_saved
+from tabwise_training.evaluation.keystrokes import keystrokes_saved, type_line
 from tabwise_training.evaluation.metrics import mean_json
 from tabwise_training.evaluation.positions import Position
 from tabwise_training.evaluation.shown import measure_shown
@@ -38,16 +42,24 @@ def at(prefix: str, truth: str) -> Position:
 
 def test_a_right_suggestion_costs_one_key_and_a_wrong_one_none_more() -> None:
     line = at("", "total = 1")
-    assert keys_of_line(line, lambda *_: None) == 9
-    assert keys_of_line(line, lambda *_: "wrong") == 9
-    assert keys_of_line(line, lambda here: here.truth) == 1
+    assert type_line(line, lambda *_: None).keys == 9
+    assert type_line(line, lambda *_: "wrong").keys == 9
+    assert type_line(line, lambda here: here.truth).keys == 1
     after_three = lambda p: "al = 1" if p.prefix == "tot" else None  # noqa: E731
-    assert keys_of_line(line, after_three) == 4
+    assert type_line(line, after_three).keys == 4
+
+
+def test_a_suggestion_that_goes_on_while_it_is_typed_counts_once() -> None:
+    said = {"t": "otals", "to": "tals", "tot": "al", "total": " + 2", "total ": "+ 2"}
+    typed = type_line(at("", "total = 1"), lambda here: said.get(here.prefix))
+    assert (typed.characters, typed.keys, typed.keys_with) == (9, 8, 5)
+    assert typed.suggestions == (False, True, False)
 
 
 def test_keys_saved_are_counted_over_characters() -> None:
     lines = [at("", "aaaa"), at("", "bbbbbb")]
-    saved = keystrokes_saved(lines, lambda p: None if "b" in p.prefix else "aaaa")
+    suggest = lambda p: None if "b" in p.prefix else "aaaa"  # noqa: E731
+    saved = keystrokes_saved([type_line(line, suggest) for line in lines])
     assert saved["value"] == pytest.approx(1 - 7 / 10)
     assert saved["low"] <= saved["value"] <= saved["high"]
 
@@ -189,29 +201,66 @@ def test_a_study_shows_what_copying_and_search_are_worth(
     assert "| search, 8 lines, copying |" in capsys.readouterr().out
 
 
-def test_a_study_shows_what_lines_beginnings_are_worth(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    documents, figures = tmp_path / "test.jsonl", tmp_path / "figures.json"
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[[str], list[dict[str, Any]]]:
+    """Runs one over a file of ours, and reads its figures."""
     text = Path(evaluate.__file__).read_text()
     document = {"package": "a", "path": "a.py", "text": text}
-    documents.write_text(json.dumps(document) + "\n")
-    parser = argparse.ArgumentParser()
-    evaluate.configure(parser)
-    flags = ["--documents", str(documents), "--positions", "24", "--study", "parts"]
-    asked = parser.parse_args(["default", *flags, "--json", str(figures)])
-    assert evaluate.run(asked) == 0
-    rows = json.loads(figures.read_text())
+    (tmp_path / "test.jsonl").write_text(json.dumps(document) + "\n")
+    figures = tmp_path / "figures.json"
+
+    def run(name: str) -> list[dict[str, Any]]:
+        parser = argparse.ArgumentParser()
+        evaluate.configure(parser)
+        flags = ["--documents", str(tmp_path / "test.jsonl"), "--positions", "24"]
+        flags += ["--study", name, "--json", str(figures)]
+        assert evaluate.run(parser.parse_args(["default", *flags])) == 0
+        rows: list[dict[str, Any]] = json.loads(figures.read_text())
+        return rows
+
+    return run
+
+
+def test_a_study_shows_what_each_level_shows(
+    study: Callable[[str], list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = study("levels")
     levels = [row["level"] for row in rows]
     assert levels == ["quiet", "quiet", "balanced", "balanced", "eager", "eager"]
-    for without, parts in zip(rows[::2], rows[1::2], strict=True):
-        assert without["threshold"] is None
-        assert parts["threshold"] > 0
-        assert without["parts"]["n"] == 0 < parts["parts"]["n"]
-        assert parts["shown"]["value"] >= without["shown"]["value"]
-        assert parts["saved"]["value"] >= without["saved"]["value"]
+    for alone, both in zip(rows[::2], rows[1::2], strict=True):
+        assert (alone["whole"], alone["part"]) == (both["whole"], None)
+        assert both["part"] == PARTS[both["level"]]
+        assert both["shown"]["value"] >= alone["shown"]["value"]
+        assert both["saved"]["value"] >= alone["saved"]["value"]
     assert rows[3]["saved"]["value"] > rows[2]["saved"]["value"]
-    assert "| balanced | 0.65 |" in capsys.readouterr().out
+    whole, part = THRESHOLDS["balanced"], PARTS["balanced"]
+    assert f"| balanced | {whole:g} | {part:g} |" in capsys.readouterr().out
+
+
+def test_a_study_chooses_the_levels_thresholds(
+    study: Callable[[str], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(levels, "WHOLE", (0.3, 0.8))
+    monkeypatch.setattr(levels, "BEYOND", (0.0, 0.1))
+    rows = study("thresholds")
+    pairs = [(row["whole"], row["part"]) for row in rows]
+    assert pairs == [(0.3, 0.3), (0.3, 0.4), (0.8, 0.8), (0.8, 0.9)]
+    assert rows[0]["with"]["value"] > rows[3]["with"]["value"]
+    said = capsys.readouterr().out
+    for level, row in levels.choose_thresholds(rows).items():
+        assert f"{level}, {levels.TARGETS[level]:.0%}: {row['whole']:g}, " in said
+
+
+def test_chosen_is_what_saves_most_among_those_that_are_right_often_enough() -> None:
+    rows = [
+        {"suggestions": {"value": right}, "saved": {"value": saved}}
+        for right, saved in ((0.95, 0.1), (0.91, 0.2), (0.8, 0.3), (0.7, 0.25))
+    ]
+    chosen = levels.choose_thresholds(rows)
+    assert chosen == {"quiet": rows[1], "balanced": rows[2], "eager": rows[2]}
+    assert levels.choose_thresholds(rows[2:]).keys() == {"balanced", "eager"}
 
 
 def test_a_study_shows_what_remembering_a_workspace_is_worth(

@@ -1,4 +1,4 @@
-"""Cursors of five kinds, the levels' thresholds, what each filter is charged with."""
+"""Cursors of five kinds, and what each filter is charged with."""
 
 import inspect
 import json
@@ -7,7 +7,7 @@ import pytest
 
 from tabwise_server.suggest.place import Place
 from tabwise_training.evaluation.cursors import Cursor, draw_cursors
-from tabwise_training.evaluation.filters import choose_thresholds, measure_filters
+from tabwise_training.evaluation.filters import measure_filters
 from tabwise_training.evaluation.generate import Completion
 
 SOURCE = inspect.getsource(json.decoder)
@@ -45,14 +45,6 @@ def test_right_is_what_stood_there_or_its_first_lines(
     truth: str, suffix: str, text: str, right: bool
 ) -> None:
     assert cursor(truth, suffix).is_right(text) is right
-
-
-def test_a_threshold_is_the_lowest_that_meets_its_target() -> None:
-    cursors = [cursor("good")] * 100
-    found = [Completion("good", 0.9)] * 40 + [Completion("wrong", 0.6)] * 10
-    found += [Completion("wrong", 0.3)] * 30 + [Completion("wrong", 0.1)] * 20
-    chosen = choose_thresholds(cursors, found)
-    assert chosen == {"quiet": 0.6, "balanced": 0.3, "eager": 0.3}
 
 
 def test_a_filter_is_charged_with_what_shows_without_it() -> None:

@@ -32,12 +32,17 @@ from tabwise_training.evaluation.generate import (
     complete_all,
 )
 from tabwise_training.evaluation.humaneval import pass_at_1, read_tasks
-from tabwise_training.evaluation.keystrokes import keystrokes_saved
+from tabwise_training.evaluation.keystrokes import keystrokes_saved, type_line
+from tabwise_training.evaluation.levels import (
+    levels_markdown,
+    measure_levels,
+    measure_thresholds,
+    thresholds_markdown,
+)
 from tabwise_training.evaluation.likelihood import likelihood
 from tabwise_training.evaluation.metrics import Share, share_json
 from tabwise_training.evaluation.ngram import complete_all_by_counts, load_ngram
 from tabwise_training.evaluation.open_files import study_open_files
-from tabwise_training.evaluation.parts import measure_parts, parts_markdown
 from tabwise_training.evaluation.pictures import draw_pictures
 from tabwise_training.evaluation.positions import Position, draw_positions
 from tabwise_training.evaluation.report import to_markdown
@@ -53,7 +58,8 @@ ERRORS = (TrainingError, CheckpointError)
 STUDIES: Mapping[str, tuple[Callable[..., Any], Callable[..., str]]] = MappingProxyType(
     {
         "decoding": (measure_decoding, decoding_markdown),
-        "parts": (measure_parts, parts_markdown),
+        "levels": (measure_levels, levels_markdown),
+        "thresholds": (measure_thresholds, thresholds_markdown),
     }
 )
 LEAST: Mapping[str, int] = MappingProxyType(
@@ -95,14 +101,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--ngram", type=Path, help="a prepared corpus to count for the baseline")
     add("--train-lines", type=Path, help="a training split; its lines are not novel")
     add("--pictures", type=Path, help="a folder for the curves")
-    add(
-        "--filters",
-        type=Path,
-        metavar="VAL",
-        help="only the levels' thresholds, chosen on this split, and each filter's "
-        "effect at --positions of --documents",
-    )
     for flag, study_it, about in (
+        ("--filters", study_filters, "each step before the screen helps"),
         ("--open-files", study_open_files, "other open files help"),
         ("--workspaces", study_workspaces, "remembering the rest of a package helps"),
     ):
@@ -125,12 +125,6 @@ def run(arguments: argparse.Namespace) -> int:
     folder, *others = map(find_checkpoint, arguments.checkpoint)
     checkpoint = load_checkpoint(folder)
     documents = read_documents(arguments.documents)
-    if arguments.filters:
-        runner = make_runner(checkpoint, arguments.runner, arguments.slots)
-        chosen_on = read_documents(arguments.filters)
-        count = arguments.positions
-        print(study_filters(runner, checkpoint, chosen_on, documents, count))
-        return 0
     if arguments.study_files:
         runner = make_runner(checkpoint, arguments.runner, arguments.slots)
         count = arguments.positions
@@ -337,7 +331,8 @@ def type_lines(
         (found,) = completer.complete([(here.prefix, here.suffix)])
         return shown_text(here, found)
 
-    return keystrokes_saved(lines, suggest, arguments.seed)
+    typed = [type_line(line, suggest) for line in lines]
+    return keystrokes_saved(typed, arguments.seed)
 
 
 def humaneval(runner: Runner, checkpoint: Checkpoint, file: Path) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""What each step between a completion and the screen does to precision and coverage,
-and the confidence that each level asks for.
+"""What each step between a completion and the screen does to precision and coverage, of
+whole lines alone.
 
 A step's effect is measured by leaving it out alone: what would then show besides, and
 how much of it is right.
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import get_args
 
 import attrs
 
 from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.runners.protocol import Runner
+from tabwise_server.suggest.levels import threshold
 from tabwise_server.suggest.prompt import PromptOptions, build_request
 from tabwise_server.suggest.shape import ShapeOptions, Step, steps_for
 from tabwise_training.evaluation.asked import answer_all
@@ -23,14 +23,8 @@ from tabwise_training.evaluation.cursors import Cursor, CursorKind, draw_cursors
 from tabwise_training.evaluation.generate import Completion
 from tabwise_training.evaluation.metrics import Share
 
-# Of what a level shows, at least this share is exactly right on validation packages.
-TARGETS: Mapping[str, float] = MappingProxyType(
-    {"quiet": 0.8, "balanced": 2 / 3, "eager": 0.5}
-)
 Documents = Sequence[tuple[str, str]]
 Memo = dict[tuple[int, str], str]
-
-MIN_SHOWN = 20  # fewer tell nothing about a threshold
 
 
 @attrs.frozen(kw_only=True)
@@ -88,28 +82,6 @@ def measure_filters(
         right=right,
         effects=effects,
     )
-
-
-def choose_thresholds(
-    cursors: Sequence[Cursor], found: Sequence[Completion]
-) -> dict[str, float]:
-    """The lowest confidence from which on each level's target is met."""
-    ranked = sorted(
-        (
-            (completion.confidence, cursor.is_right(text))
-            for cursor, completion in zip(cursors, found, strict=True)
-            if (text := shown_text(cursor, completion, ShapeOptions()))
-        ),
-        reverse=True,
-    )
-    chosen = {level: 1.0 for level in TARGETS}
-    right = 0
-    for count, (confidence, is_right) in enumerate(ranked, start=1):
-        right += is_right
-        for level, target in TARGETS.items():
-            if count >= MIN_SHOWN and right >= target * count:
-                chosen[level] = confidence
-    return chosen
 
 
 def shown_text(
@@ -176,53 +148,19 @@ def _shares(
 def study_filters(
     runner: Runner,
     checkpoint: Checkpoint,
-    chosen_on: Documents,
-    measured_on: Documents,
+    documents: Documents,
     count: int,
     seed: int = 0,
 ) -> str:
-    """Thresholds chosen on one split, and the steps' table on the other, as Markdown:
-    what `suggest/levels.py` and docs/suggestions.md hold."""
-    cursors = draw_cursors(chosen_on, count, seed)
-    found = _answers(runner, checkpoint, cursors, "validation")
-    thresholds = choose_thresholds(cursors, found)
-    cursors = draw_cursors(measured_on, count, seed)
-    found = _answers(runner, checkpoint, cursors, "test")
-    eager = measure_filters(cursors, found, 0.0)
-    balanced = measure_filters(cursors, found, thresholds["balanced"])
-    return "\n\n".join(
-        [
-            _level_table(cursors, found, thresholds),
-            _kind_table(cursors, found, thresholds["balanced"]),
-            _effect_table(eager, balanced),
-        ]
-    )
-
-
-def _answers(
-    runner: Runner, checkpoint: Checkpoint, cursors: Sequence[Cursor], label: str
-) -> list[Completion]:
+    """Kinds of cursors at the level `balanced`, and the steps' table, as Markdown."""
+    cursors = draw_cursors(documents, count, seed)
     requests = [build_request(cursor.place, PromptOptions()) for cursor in cursors]
-    return answer_all(runner, checkpoint, requests, label=label)
-
-
-def _level_table(
-    cursors: Sequence[Cursor],
-    found: Sequence[Completion],
-    thresholds: Mapping[str, float],
-) -> str:
-    lines = [
-        "| level | threshold | target on validation | shown on test | of these right |",
-        "|---|---|---|---|---|",
-    ]
-    for level, threshold in thresholds.items():
-        options = ShapeOptions(min_confidence=threshold)
-        shown, right = _shares(cursors, found, options, None)
-        lines.append(
-            f"| {level} | {threshold:.3f} | {TARGETS[level]:.0%} "
-            f"| {_per_cent(shown)} | {_per_cent(right)} |"
-        )
-    return "\n".join(lines)
+    found = answer_all(runner, checkpoint, requests, label="cursors")
+    least = threshold("balanced")
+    every = measure_filters(cursors, found, 0.0)
+    balanced = measure_filters(cursors, found, least)
+    tables = _kind_table(cursors, found, least), _effect_table(every, balanced)
+    return "\n\n".join(tables)
 
 
 def _kind_table(

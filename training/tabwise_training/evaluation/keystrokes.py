@@ -22,25 +22,47 @@ Suggest = Callable[
 RESAMPLES = 1000
 
 
-def keys_of_line(position: Position, suggest: Suggest) -> int:
-    """Keys that the rest of a position's line takes."""
-    typed, keys = 0, 0
+@attrs.frozen(kw_only=True)
+class TypedLine:
+    """keys: that its characters took. keys_with: of these, before which something
+    showed. suggestions: whether each was right; one that goes on while it is typed
+    counts once."""
+
+    characters: int
+    keys: int
+    keys_with: int
+    suggestions: Sequence[bool]
+
+
+def type_line(position: Position, suggest: Suggest) -> TypedLine:
+    """The rest of a position's line, typed with what `suggest` shows."""
     truth = position.truth
+    typed = keys = keys_with = 0
+    suggestions: dict[str, bool] = {}  # whether it was right, by what the line becomes
     while typed < len(truth):
-        prefix = position.prefix + truth[:typed]
-        text = suggest(attrs.evolve(position, prefix=prefix, truth=truth[typed:]))
-        right = text is not None and len(text) > 1 and truth.startswith(text, typed)
-        typed += len(text) if text is not None and right else 1
+        before = truth[:typed]
+        here = attrs.evolve(
+            position, prefix=position.prefix + before, truth=truth[typed:]
+        )
+        text = suggest(here) or ""
+        right = len(text) > 1 and truth.startswith(text, typed)
+        if text:
+            keys_with += 1
+            suggestions[before + text] = right
+        typed += len(text) if right else 1
         keys += 1
-    return keys
+    return TypedLine(
+        characters=len(truth),
+        keys=keys,
+        keys_with=keys_with,
+        suggestions=tuple(suggestions.values()),
+    )
 
 
-def keystrokes_saved(
-    positions: Sequence[Position], suggest: Suggest, seed: int = 0
-) -> dict[str, Any]:
+def keystrokes_saved(lines: Sequence[TypedLine], seed: int = 0) -> dict[str, Any]:
     """Share of keys saved over all lines, with a 95 % interval by resampling lines."""
-    keys = np.array([keys_of_line(p, suggest) for p in positions], float)
-    sizes = np.array([len(p.truth) for p in positions], float)
+    keys = np.array([line.keys for line in lines], float)
+    sizes = np.array([line.characters for line in lines], float)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(keys), size=(RESAMPLES, len(keys)))
     saved = 1 - keys[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
