@@ -250,7 +250,7 @@ def test_a_study_chooses_the_levels_thresholds(
     assert rows[0]["with"]["value"] > rows[3]["with"]["value"]
     said = capsys.readouterr().out
     for level, row in levels.choose_thresholds(rows).items():
-        assert f"{level}, {levels.TARGETS[level]:.0%}: {row['whole']:g}, " in said
+        assert f"{level}, {levels.TARGETS[level]:.0%}: {row['whole']:g} | " in said
 
 
 def test_chosen_is_what_saves_most_among_those_that_are_right_often_enough() -> None:

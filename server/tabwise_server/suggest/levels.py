@@ -1,7 +1,7 @@
 """How sure the model must be before anything shows.
 
 The thresholds are chosen on validation packages, never on test ones, by
-`tabwise evaluate --filters`; run it again for another checkpoint.
+`tabwise evaluate --study thresholds`; run it again for another checkpoint.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from types import MappingProxyType
 
 # The probability of the very line below which it does not show.
 THRESHOLDS: Mapping[str, float] = MappingProxyType(
-    {"quiet": 0.411, "balanced": 0.255, "eager": 0.125}
+    {"quiet": 0.7, "balanced": 0.5, "eager": 0.45}
 )
 
-# That of a line's beginning, where no whole line is as likely as that.
+# That of a line's beginning, where no whole line is as likely as that; not less.
 PARTS: Mapping[str, float] = MappingProxyType(
-    {"quiet": 0.8, "balanced": 0.65, "eager": 0.5}
+    {"quiet": 0.75, "balanced": 0.6, "eager": 0.5}
 )
 
 

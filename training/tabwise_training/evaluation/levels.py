@@ -16,6 +16,7 @@ from tabwise_model.infill import Hole, Wanted
 from tabwise_model.runners.protocol import Runner
 from tabwise_server.suggest.levels import PARTS, THRESHOLDS
 from tabwise_server.suggest.shape import ShapeOptions
+from tabwise_training.errors import TrainingError
 from tabwise_training.evaluation.generate import Completer
 from tabwise_training.evaluation.keystrokes import keystrokes_saved, type_line
 from tabwise_training.evaluation.metrics import Share, share_json
@@ -37,7 +38,9 @@ def measure_levels(
     """A row of figures for each level, with whole lines alone and with beginnings."""
     completer = Completer(runner, checkpoint)
     return [
-        {"level": level, **_figures(completer, whole, part, positions)}
+        {"level": level, "whole": whole, "part": part}
+        | _at_cursors(completer, whole, part, positions)
+        | _while_typing(completer, whole, part, positions)
         for level, whole in THRESHOLDS.items()
         for part in (None, PARTS[level])
     ]
@@ -46,12 +49,13 @@ def measure_levels(
 def measure_thresholds(
     runner: Runner, checkpoint: Checkpoint, positions: Sequence[Position]
 ) -> list[dict[str, Any]]:
-    """A row of figures for each pair of thresholds."""
+    """A row of figures for each pair of thresholds, while lines are typed."""
     completer = Completer(runner, checkpoint)
+    pairs = [(whole, round(whole + beyond, 2)) for whole in WHOLE for beyond in BEYOND]
     return [
-        _figures(completer, whole, round(whole + beyond, 2), positions)
-        for whole in WHOLE
-        for beyond in BEYOND
+        {"whole": whole, "part": part}
+        | _while_typing(completer, whole, part, positions)
+        for whole, part in pairs
     ]
 
 
@@ -66,14 +70,34 @@ def choose_thresholds(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any
     return chosen
 
 
-def _figures(
+def _at_cursors(
     completer: Completer,
     whole: float,
     part: float | None,
     positions: Sequence[Position],
 ) -> dict[str, Any]:
-    """At single cursors and while typing. What begins the rest of the line counts as
-    right."""
+    """How many suggestions are shown, and how many of them the rest of the line begins
+    with."""
+    wanted = Wanted(min_probability=whole, min_part_probability=part)
+    options = ShapeOptions(min_confidence=whole)
+    found = completer.answer([(_hole(p), wanted) for p in positions], label="cursors")
+    texts = [shown_text(p, c, options) for p, c in zip(positions, found, strict=True)]
+    shown = [(p, text) for p, text in zip(positions, texts, strict=True) if text]
+    right = sum(p.truth.startswith(text.rstrip()) for p, text in shown)
+    return {
+        "shown": share_json(Share(len(shown), len(positions))),
+        "right": share_json(Share(right, len(shown))),
+    }
+
+
+def _while_typing(
+    completer: Completer,
+    whole: float,
+    part: float | None,
+    positions: Sequence[Position],
+) -> dict[str, Any]:
+    """Keys saved; how many suggestions were right; before how many keys one stood.
+    Raises TrainingError where no line can be typed."""
     wanted = Wanted(min_probability=whole, min_part_probability=part)
     options = ShapeOptions(min_confidence=whole)
 
@@ -81,22 +105,15 @@ def _figures(
         (found,) = completer.answer([(_hole(here), wanted)])
         return shown_text(here, found, options)
 
-    found = completer.answer([(_hole(p), wanted) for p in positions], label="cursors")
-    texts = [shown_text(p, c, options) for p, c in zip(positions, found, strict=True)]
-    shown = [(p, text) for p, text in zip(positions, texts, strict=True) if text]
-    right = sum(p.truth.startswith(text.rstrip()) for p, text in shown)
     typed = [type_line(p, suggest) for p in positions if p.kind == TYPED]
-    suggested = [one for line in typed for one in line.suggestions]
+    suggestions = [one for line in typed for one in line.suggestions]
+    if not typed:
+        raise TrainingError("no line to type among the positions; give more of them")
+    keys, keys_with = sum(t.keys for t in typed), sum(t.keys_with for t in typed)
     return {
-        "whole": whole,
-        "part": part,
-        "shown": share_json(Share(len(shown), len(positions))),
-        "right": share_json(Share(right, len(shown))),
         "saved": keystrokes_saved(typed),
-        "suggestions": share_json(Share(sum(suggested), len(suggested))),
-        "with": share_json(
-            Share(sum(x.keys_with for x in typed), sum(x.keys for x in typed))
-        ),
+        "suggestions": share_json(Share(sum(suggestions), len(suggestions))),
+        "with": share_json(Share(keys_with, keys)),
     }
 
 
@@ -104,34 +121,36 @@ def _hole(position: Position) -> Hole:
     return Hole(prefix=position.prefix, suffix=position.suffix)
 
 
-HEAD = (
-    "| whole line | beginning | shown | of these right | keys saved "
-    "| suggestions while typing, right | keys with one |"
-)
-
-
 def levels_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a table."""
-    lines = [f"| level {HEAD}", "|---|---|---|---|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {row['level']} {_cells(row)}" for row in rows)])
+    lines = [f"| level {PAIR}| shown | of these right {TYPING}", "|---" * 8 + "|"]
+    for row in rows:
+        cursors = f"{_say(row['shown'])} | {_say(row['right'])}"
+        lines.append(f"| {row['level']} | {_pair(row)} | {cursors} | {_typing(row)} |")
+    return "\n".join(lines)
 
 
 def thresholds_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a table, and what is chosen for each level."""
-    lines = [HEAD, "|---|---|---|---|---|---|---|", *map(_cells, rows), ""]
+    lines = [f"{PAIR}{TYPING}", "|---" * 5 + "|"]
+    lines += [f"| {_pair(row)} | {_typing(row)} |" for row in rows]
     for level, row in choose_thresholds(rows).items():
-        lines.append(
-            f"{level}, {TARGETS[level]:.0%}: {row['whole']:g}, {row['part']:g}"
-        )
+        lines += ["", f"{level}, {TARGETS[level]:.0%}: {_pair(row)}"]
     return "\n".join(lines)
 
 
-def _cells(row: dict[str, Any]) -> str:
+PAIR = "| whole line | beginning "
+TYPING = "| keys saved | suggestions while typing, right | keys with one |"
+
+
+def _pair(row: dict[str, Any]) -> str:
     part = "none" if row["part"] is None else f"{row['part']:g}"
+    return f"{row['whole']:g} | {part}"
+
+
+def _typing(row: dict[str, Any]) -> str:
     saved = "{value:.1%} ({low:.1%}–{high:.1%})".format_map(row["saved"])
-    cells = [f"{row['whole']:g}", part, _say(row["shown"]), _say(row["right"]), saved]
-    cells += [_say(row["suggestions"]), f"{row['with']['value']:.1%}"]
-    return f"| {' | '.join(cells)} |"
+    return f"{saved} | {_say(row['suggestions'])} | {row['with']['value']:.1%}"
 
 
 def _say(share: dict[str, Any]) -> str:
