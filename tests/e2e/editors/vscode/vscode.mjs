@@ -77,7 +77,7 @@ export class VsCode {
   setSettings(more) {
     const always = {
       "tabwise.client.path": TABWISE,
-      "tabwise.level": "eager",
+      "tabwise.minConfidence": 0.1, // whole lines, which leave no bracket open
       "workbench.startupEditor": "none",
       "editor.quickSuggestions": { other: "off", comments: "off", strings: "off" },
       "editor.minimap.enabled": false,
