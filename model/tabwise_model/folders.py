@@ -1,5 +1,4 @@
-"""Folders that take another's place whole: a reader, or a crash, finds the old one or
-the new one."""
+"""Folders that take another's place whole."""
 
 from __future__ import annotations
 
@@ -33,8 +32,8 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
 def replace_folder(fresh: Path, folder: Path) -> None:
     """Put `fresh` in `folder`'s place; both on one file system.
 
-    In one step on Linux. Elsewhere there is none at all between two renames, and a
-    crash there leaves the old one in a hidden folder beside it.
+    In one step on Linux, where the file system can. Elsewhere there is none at all
+    between two renames, and a crash there leaves the old one in a hidden folder.
     """
     if not folder.exists():
         fresh.rename(folder)

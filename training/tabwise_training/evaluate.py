@@ -34,6 +34,7 @@ from tabwise_training.evaluation.generate import (
 from tabwise_training.evaluation.humaneval import pass_at_1, read_tasks
 from tabwise_training.evaluation.keystrokes import keystrokes_saved, type_line
 from tabwise_training.evaluation.levels import (
+    TYPED,
     levels_markdown,
     measure_levels,
     measure_thresholds,
@@ -324,7 +325,7 @@ def type_lines(
 ) -> dict[str, Any]:
     """Keystrokes saved over lines typed from their indentation on."""
     drawn = draw_positions(documents, 4 * arguments.keystroke_lines, arguments.seed)
-    lines = [position for position in drawn if position.kind == "next line"]
+    lines = [position for position in drawn if position.kind == TYPED]
     completer = Completer(runner, checkpoint)
 
     def suggest(here: Position) -> str | None:

@@ -12,19 +12,17 @@ from tabwise_model.checkpoint import Checkpoint
 from tabwise_model.copying import Remembered
 from tabwise_model.engine import Engine
 from tabwise_model.infill import Hole, Infiller, Wanted
-from tabwise_model.request import Finish, Generation, Stop
+from tabwise_model.request import Generation, Stop
 from tabwise_model.runners.protocol import Runner
 
 
 @attrs.frozen
 class Completion:
     """A completion and its probability: of the very line where one was searched,
-    else exp of its mean log-probability (0 for an empty one). part: it is only the
-    beginning of a line."""
+    else exp of its mean log-probability (0 for an empty one)."""
 
     text: str
     confidence: float
-    part: bool = False
 
 
 class Completer:
@@ -116,7 +114,6 @@ def _completion(result: Generation) -> Completion:
         return Completion("", 0.0)
     text = result.text.decode("utf-8", errors="ignore")
     if result.probability is not None:
-        part = result.finish is Finish.PART
-        return Completion(text, result.probability, part)
+        return Completion(text, result.probability)
     mean = sum(result.logprobs) / len(result.logprobs)
     return Completion(text, math.exp(mean))

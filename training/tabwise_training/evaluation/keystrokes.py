@@ -16,9 +16,7 @@ import numpy as np
 
 from tabwise_training.evaluation.positions import Position
 
-Suggest = Callable[
-    [Position], str | None
-]  # shown text, where the line was typed so far
+Suggest = Callable[[Position], str | None]  # typed so far -> shown text
 RESAMPLES = 1000
 
 
